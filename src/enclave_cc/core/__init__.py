@@ -1,0 +1,1 @@
+"""Values, errors, findings and request ids: no IO, importable from every room."""

@@ -1,0 +1,84 @@
+"""
+The launch configuration: how one container's process starts, as the agent approved it.
+
+It travels from agent to app enclave inside the attested channel and is never read from the host. The
+user stays in the image's own syntax, because only the mounted root file system can resolve it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from enclave_cc.core import strict_json
+from enclave_cc.core.errors import InvalidInputError, Stage
+from enclave_cc.core.fields import FieldError, Fields
+
+# Twice the kernel's limit for arguments plus environment of a default stack would not start anyway.
+MAX_LAUNCH_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedMount:
+    """A mount that the host may make inside the container: where, and of which file system type."""
+
+    destination: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchConfiguration:
+    """Arguments, environment, directory, user (image syntax) and mounts of one container."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    image_digest: str
+    exec_allowed: bool = False
+    mounts: tuple[ApprovedMount, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """Write canonical JSON."""
+        return strict_json.canonical(
+            {
+                "args": self.args,
+                "env": self.env,
+                "cwd": self.cwd,
+                "user": self.user,
+                "image_digest": self.image_digest,
+                "exec": self.exec_allowed,
+                "mounts": [[mount.destination, mount.kind] for mount in self.mounts],
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read what ``to_bytes`` wrote; raise ``InvalidInputError`` (``launch-configuration-invalid``)."""
+        try:
+            fields = Fields(strict_json.loads(data, max_bytes=MAX_LAUNCH_BYTES), "launch")
+            fields.only("args", "env", "cwd", "user", "image_digest", "exec", "mounts")
+            return cls(
+                args=fields.texts("args"),
+                env=fields.texts("env"),
+                cwd=fields.text("cwd"),
+                user=fields.text("user"),
+                image_digest=fields.text("image_digest"),
+                exec_allowed=fields.boolean("exec"),
+                mounts=tuple(_mount(fields, value) for value in fields.array("mounts")),
+            )
+        except (FieldError, strict_json.InvalidJsonError) as error:
+            raise InvalidInputError(
+                "launch-configuration-invalid",
+                "the launch configuration is not valid",
+                stage=Stage.LAUNCH,
+                detail=str(error),
+            ) from error
+
+
+def _mount(fields: Fields, value: object) -> ApprovedMount:
+    match value:
+        case [str(destination), str(kind)]:
+            return ApprovedMount(destination, kind)
+        case _:
+            raise fields.error("mounts", "holds something that is not a mount")

@@ -1,0 +1,1 @@
+"""The messages that our own processes exchange over ttrpc, one module per service."""

@@ -1,0 +1,1 @@
+"""The OCI image and distribution formats: references, descriptors, manifests, configurations."""

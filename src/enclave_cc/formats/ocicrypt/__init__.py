@@ -1,0 +1,1 @@
+"""Encrypted layers as ocicrypt writes them: the cipher, its options, and the wrapped-key packets."""

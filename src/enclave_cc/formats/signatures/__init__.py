@@ -1,0 +1,1 @@
+"""Who signed what: signature policies and cosign signatures."""

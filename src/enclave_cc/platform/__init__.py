@@ -1,0 +1,1 @@
+"""Drivers for trusted execution environments, behind one port."""

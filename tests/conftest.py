@@ -1,0 +1,36 @@
+"""What every test may ask for: vectors made by others, root, short socket paths."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root") or item.get_closest_marker("scene"):
+            item.add_marker(pytest.mark.skip(reason="needs root: run the tests with sudo"))
+
+
+@pytest.fixture(scope="session")
+def vectors():
+    """The directory of test data made by others; it is read in place and never copied."""
+    default = Path(__file__).parents[2] / "shared" / "vectors"
+    path = Path(os.environ.get("ENCLAVE_CC_VECTORS", default))
+    if not path.is_dir():
+        pytest.skip("vectors made by others are absent: set ENCLAVE_CC_VECTORS to their directory")
+    return path
+
+
+@pytest.fixture
+def short_tmp():
+    """A directory with a short path, because Unix socket paths end at 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="ecc-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
