@@ -12,13 +12,121 @@ REMEDIES: Final[dict[str, str]] = {
     "invalid-request": "send a request that the interface documents; the detail names the field",
     "unavailable": "check that the peer runs and is reachable, then try again",
     "deadline-exceeded": "the peer is slow or gone: check its log, then try again",
+    "digest-invalid": "write digests as sha256:<64 lower-case hexadecimal digits> (sha384 and sha512 likewise)",
+    "digest-mismatch": "the bytes were damaged or replaced on their way: fetch them again from the original",
+    "request-id-invalid": "pass the 26 characters that the error message shows after request=",
+    "remote-error": "look at the log of the process that answered",
     # --- image
+    "reference-invalid": "name the image as registry/repository:tag or registry/repository@sha256:…",
+    "image-not-found": "check the image's name and tag, and that it was pushed",
+    "image-platform-missing": "publish the image for this platform; the detail lists what exists",
+    "image-limit-exceeded": "make the image smaller; the finding names the limit and what was seen",
+    "image-policy-missing": (
+        "name a signature policy in initdata ([image] signature_policy), or accept unsigned images there"
+    ),
+    "image-config-invalid": "build and push the image again: its configuration does not parse",
+    "image-config-mismatch": "build and push the image again: its configuration does not fit its manifest",
+    "image-key-invalid": "use a 32-byte key file and a kbs:///repository/type/tag key id",
+    "image-layout-invalid": "point at a directory in OCI layout that is complete; the detail names the file",
+    "image-layer-invalid": "describe each path of the layer once, relative to its root",
+    "image-already-encrypted": "start from the plain image: this one is encrypted already",
+    "manifest-invalid": "build and push the image again: its manifest does not parse",
+    "manifest-digest-mismatch": (
+        "pull again; if it stays, the registry or the node serves another manifest than the one named"
+    ),
+    "config-digest-mismatch": (
+        "push the image again: the registry serves another configuration than the manifest names"
+    ),
+    "layer-digest-mismatch": "push the image again: the registry serves other bytes than the manifest names",
+    "layer-hmac-mismatch": "encrypt and push the image again: a layer was changed after it was encrypted",
+    "layer-plain-digest-mismatch": "encrypt and push the image again: a layer's key belongs to another layer",
+    "layer-corrupt": "build and push the image again: a layer does not decompress",
+    "layer-media-type-unknown": "publish layers as tar, tar+gzip or tar+zstd",
+    "layer-not-encrypted": (
+        "encrypt every layer (enclave-cc image encrypt), or drop require_encrypted from initdata"
+    ),
+    "layer-encryption-invalid": "encrypt and push the image again: its encryption options do not parse",
+    "layer-key-invalid": (
+        "encrypt and push the image again: a wrapped key does not parse or names no broker resource"
+    ),
+    "layer-key-refused": "store the key the image was encrypted with under the id the finding names",
+    "diff-id-mismatch": (
+        "build and push the image again: a layer's content is not what its configuration says"
+    ),
+    "cache-blob-refused": "try again: the node's copy was wrong and the next attempt asks the registry",
+    "signature-missing": (
+        "sign the image (enclave-cc image sign) and push the signature to the same repository"
+    ),
+    "signature-key-refused": (
+        "sign the image with the key that the signature policy names, or correct the policy"
+    ),
+    "signature-key-invalid": (
+        "store a PEM public key (P-256, P-384, Ed25519 or RSA) where the signature policy points"
+    ),
+    "signature-identity-refused": (
+        "sign the image under the name it is pulled by, or set signedIdentity in the policy"
+    ),
+    "signature-digest-refused": "sign this very image: the signature found is one of another manifest",
+    "signature-invalid": "sign the image again: the signature's payload does not parse",
+    "signature-policy-invalid": (
+        "correct the signature policy; the detail names the member that is not understood"
+    ),
+    "signature-policy-rejects": (
+        "pull an image that the signature policy does not reject, or change the policy"
+    ),
+    "signing-key-invalid": "use an unencrypted P-256 private key in PEM",
+    "registry-unavailable": "check the registry and the network of the pod, then try again",
+    "registry-access-denied": "store credentials for the registry, or make the image public",
+    "registry-response-invalid": "check that the address is a registry; the detail says what was odd",
+    "registry-insecure": "serve the registry over TLS, or list its host in insecure_http_registries",
+    "registry-tls-refused": "give the registry a certificate for its name from a known CA",
+    "registry-ca-invalid": "give the CA certificate in PEM",
     # --- sealed
+    "tar-invalid": "rebuild the layer with a current tool; the detail in the owner's log says what is wrong with it",
+    "tar-path-escapes": "do not run this image: one of its layers tries to write outside of the root file system",
+    "tar-too-large": "make the image smaller: fewer files, shorter names or fewer layers",
+    "sealed-store-unwritable": "check free space and permissions of the node's state directory, then try again",
+    "sealed-manifest-refused": "start the pod anew; if it happens again, something on the node changes its files",
+    "sealed-format-unknown": "install the same version of the agent and the boot bundle",
+    "sealed-blob-truncated": "start the pod anew; if it happens again, check the node's disk and who writes to it",
+    "sealed-chunk-refused": "the host's copy was changed or its disk is failing: start the pod on another node",
+    "erofs-unavailable": "use a kernel of 6.12 or later with EROFS, FUSE and overlay enabled",
+    "rootfs-mount-failed": "check that FUSE, EROFS, tmpfs and overlay are available, then try again",
     # --- sgx
+    "quote-malformed": "the evidence is no SGX DCAP quote of version 3 with a PCK chain: check the attester",
+    "quote-root-unknown": "the quote is from another root of trust: simulated ones need simulation mode",
+    "quote-certificate-refused": "a certificate has not the shape or role of its place: fetch fresh collateral",
+    "quote-collateral-expired": "fetch fresh collateral from the PCS or PCCS and check the clock",
+    "quote-crl-refused": "a revocation list is damaged or of another issuer: fetch fresh collateral",
+    "quote-revoked": "the platform's certificate was revoked: do not trust this machine",
+    "quote-collateral-refused": "TCB information or QE identity is damaged: fetch fresh collateral",
+    "quote-collateral-mismatch": "the collateral belongs to another platform: fetch it for the quote's FMSPC",
+    "quote-qe-refused": "the quoting enclave is not Intel's: reinstall the SGX platform software",
+    "quote-signature-refused": "the quote was changed after it was signed: take a new one",
+    "quote-tcb-unsupported": "the platform is older than every known TCB level: update its firmware",
+    "quote-tcb-revoked": "the platform's TCB was revoked: update its firmware and software",
+    "collateral-unavailable": "check that the PCS or PCCS address is right and reachable, then try again",
+    "bundle-unmeasurable": "rebuild the bundle with `enclave-cc install`: the detail names the path",
+    "launch-refused": "only the node's shim may launch an enclave, once per process, from a valid bundle",
+    "no-enclave": "only a launched enclave may ask for reports, keys and quotes",
+    "platform-request-refused": "the processor refused the request, as hardware would: see the detail",
+    "platform-state-refused": "the platform's state directory must be owned by its user and closed to others",
+    "local-attestation-refused": "start the container again: each handshake is good for one attempt",
+    "app-identity-refused": "the app enclave is not the one the agent serves: reinstall matching bundles",
+    "agent-identity-refused": "the agent enclave is not the one of this pod: reinstall matching bundles",
+    "agent-token-refused": "the broker did not vouch for this agent: check its attestation policy",
     # --- broker
     # --- node
     # --- agent
     # --- demo
+    "requirement-missing": "provide what the message names; each requirement says how",
+    "daemon-not-ready": "read the named daemon's log, which the detail quotes",
+    "program-failed": "run the command that the detail shows by hand and read what it says",
+    "package-missing": "run `apt-get update` and check that the machine uses Debian's main archive",
+    "cri-call-failed": "read the CRI's message in the detail, and containerd's log in the scene's log directory",
+    "demo-wait-expired": "read the scene's logs; `enclave-cc demo --keep` leaves everything running",
+    "scene-path-too-long": "choose a directory with a shorter path",
+    "demo-check-failed": "the detail says what was seen; `enclave-cc demo --keep` leaves everything running",
 }
 
 

@@ -1,14 +1,15 @@
-"""The few messages of the kubelet's CRI v1 that a pod's life needs, as tables for our own protobuf codec.
+"""
+The few messages of the kubelet's CRI v1 that a pod's life needs, as tables for our own protobuf codec.
 
-Field numbers: k8s.io/cri-api, pkg/apis/runtime/v1/api.proto. Only fields that we send or read are named; the codec skips
-the others. No behaviour here: what is called in which order is `kubelet`'s.
+Field numbers: k8s.io/cri-api, pkg/apis/runtime/v1/api.proto. Only fields that we send or read are named;
+the codec skips the others. No behaviour here: what is called in which order is `kubelet`'s.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-from enclave_cc.formats.messages import Method, Service
+from enclave_cc.formats.messages.service import Method, Service
 from enclave_cc.formats.protobuf import BOOL, BYTES, INT, STRING, UINT, Schema, mapping, repeated
 
 

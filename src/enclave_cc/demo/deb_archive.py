@@ -1,7 +1,8 @@
-"""Read Debian binary packages: an `ar` archive around a compressed tar of files.
+"""
+Read Debian binary packages: an `ar` archive around a compressed tar of files.
 
-Pure reading: nothing is written to disk and no maintainer script is looked at. Format: deb(5), ar(5). The packages come
-from the machine's own apt, which has verified them; the bounds are for broken downloads.
+Pure reading: nothing is written to disk and no maintainer script is looked at. Format: deb(5), ar(5). The
+packages come from the machine's own apt, which has verified them; the bounds are for broken downloads.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def members(archive: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def data_tar(package: bytes) -> bytes:
-    """The uncompressed tar of the package's files."""
+    """Return the uncompressed tar of the package's files."""
     for name, content in members(package):
         match name:
             case "data.tar":
@@ -64,7 +65,7 @@ def data_tar(package: bytes) -> bytes:
 
 
 def files(package: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Entries of the package below "/", names without a leading "./"; contents for regular files, else b""."""
+    """List the package's entries, names without a leading "./", contents for regular files, else b""."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data_tar(package)), mode="r:") as archive:
             for entry in archive:

@@ -1,12 +1,13 @@
-"""Start and stop the daemons of a scene, by process id only.
+"""
+Start and stop the daemons of a scene, by process id only.
 
-Every child has a session of its own, dies with us (PR_SET_PDEATHSIG), writes to a log file in the scene, and must become
-ready within a bound. A child is never looked up by name, so a stranger's daemon cannot be hit.
+Every child has a session of its own, dies with us (PR_SET_PDEATHSIG), writes to a log file in the scene,
+and must become ready within a bound. A child is never looked up by name, so a stranger's daemon cannot be
+hit.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -71,28 +72,28 @@ class Daemon:
 class Daemons:
     """The running children in order of start; `stop_all` goes backwards."""
 
-    def __init__(self, log_directory: Path) -> None:
+    def __init__(self, log_directory: Path, *, group: Path, mark: Mapping[str, str]) -> None:
+        """`group` is the cgroup.procs file to enter, `mark` what every child has in its environment."""
         self._log_directory = log_directory
+        self._group = group
+        self._mark = mark
         self._running: list[Daemon] = []
         # Loaded here, because between fork and exec nothing may be imported.
         self._prctl = ctypes.CDLL(None, use_errno=True).prctl
 
-    def __iter__(self) -> contextlib.AbstractContextManager[None] | object:
-        return iter(self._running)
-
     def start(self, program: Program, *, ready_within_s: float = READY_WITHIN_S) -> Daemon:
-        """Start and wait until ready; raises UnavailableError(daemon-not-ready) with the log's end as detail."""
+        """Start and wait until ready; raise UnavailableError(daemon-not-ready) with the log's end in detail."""
         log = self._log_directory / f"{program.name}.log"
         with log.open("ab") as output:
-            process = subprocess.Popen(  # noqa: PLW1509 - one prctl call, prepared before the fork
+            process = subprocess.Popen(
                 program.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=program.directory,
-                env=_environment(program.environment),
+                env=_environment({**program.environment, **self._mark}),
                 start_new_session=True,
-                preexec_fn=self._die_with_parent,
+                preexec_fn=self._in_child,  # noqa: PLW1509 - system calls only
             )
         daemon = Daemon(program, process, log)
         self._running.append(daemon)
@@ -109,12 +110,16 @@ class Daemons:
         while self._running:
             self._running.pop().stop()
 
-    def _die_with_parent(self) -> None:
+    def _in_child(self) -> None:
+        """Enter the scene's control group and die with the parent; system calls only."""
+        group = os.open(self._group, os.O_WRONLY)
+        os.write(group, b"0")
+        os.close(group)
         self._prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """A fixed environment: what the caller's shell holds must not change the scene."""
+    """Return a fixed environment: what the caller's shell holds must not change the scene."""
     return {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
@@ -165,7 +170,7 @@ def listens_on_socket(path: Path) -> Callable[[], bool]:
 
 
 def free_port() -> int:
-    """A loopback TCP port that was free a moment ago; the daemon that takes it fails loudly if it lost the race."""
+    """Find a loopback TCP port that is free now; a daemon that loses it to somebody fails loudly."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -108,7 +108,7 @@ def _wrapping_key(shared: bytes) -> bytes:
 
 
 def _read_header(protected: str, unprotected: object) -> Mapping[str, object]:
-    """Join both headers; outside of the protected one only ``epk`` is allowed, which the wrapping authenticates."""
+    """Join both headers; the unprotected one may hold ``epk``, which the key wrapping authenticates."""
     try:
         header = loads(base64url.decode(protected), max_bytes=_MAX_HEADER_BYTES)
     except InvalidJsonError as error:

@@ -62,7 +62,9 @@ class EcPublicJwk:
         for curve in Curve:
             if key.curve.name == curve.parameters.name:
                 numbers, width = key.public_numbers(), curve.coordinate_bytes
-                return cls(curve, numbers.x.to_bytes(width, "big"), numbers.y.to_bytes(width, "big"), algorithm)
+                return cls(
+                    curve, numbers.x.to_bytes(width, "big"), numbers.y.to_bytes(width, "big"), algorithm
+                )
         raise JoseError("the curve is not supported")
 
     @classmethod
@@ -116,7 +118,10 @@ class RsaPublicJwk:
     def parse(cls, fields: Fields) -> Self:
         """Read an RSA JWK; raise ``JoseError`` when its size is out of bounds."""
         modulus, exponent = (base64url.decode(fields.text(name)) for name in ("n", "e"))
-        if int.from_bytes(modulus, "big").bit_length() not in _RSA_BITS or len(exponent) > _MAX_EXPONENT_BYTES:
+        if (
+            int.from_bytes(modulus, "big").bit_length() not in _RSA_BITS
+            or len(exponent) > _MAX_EXPONENT_BYTES
+        ):
             raise JoseError("the RSA key has a size that is not accepted")
         key = cls(modulus, exponent, fields.text("alg", default=""))
         key.public_key()

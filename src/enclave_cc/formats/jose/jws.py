@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _ALGORITHM: Final = "ES256"
 _INTEGER_BYTES: Final = 32
 _SEGMENTS: Final = 3
-# An attestation token with certificates and runtime data is under 32 KiB; headers carry no more than this either.
+# An attestation token with certificates and runtime data is under 32 KiB; no header carries more.
 MAX_TOKEN_CHARS: Final = 256 << 10
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,7 +19,7 @@ from enclave_cc.formats.jose.base64url import JoseError
 from enclave_cc.formats.jose.jwk import PublicJwk, parse_public_jwk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 VERSION: Final = "0.4.0"
 ERROR_TYPE_PREFIX: Final = "https://github.com/confidential-containers/kbs/errors/"
@@ -45,16 +46,14 @@ class Request:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read a request; ``extra-params`` must be there, its content is not used."""
-
-        def build(fields: Fields) -> Self:
+        with _reading():
+            fields = _fields(data, "request")
             if "extra-params" not in fields.names():
                 raise KbsMessageError("request.extra-params: is missing")
             version, tee = fields.text("version"), fields.text("tee")
             if max(len(version), len(tee)) > _MAX_NAME_CHARS:
                 raise KbsMessageError("request: a name is too long")
             return cls(version, tee)
-
-        return _read(data, "request", build)
 
     def to_bytes(self) -> bytes:
         """Write the request with the hashes that we compute."""
@@ -76,8 +75,8 @@ class Challenge:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read a challenge; one that asks for another hash than SHA-384 is not for us."""
-
-        def build(fields: Fields) -> Self:
+        with _reading():
+            fields = _fields(data, "challenge")
             nonce = fields.text("nonce")
             if not nonce or len(nonce) > _MAX_NONCE_CHARS:
                 raise KbsMessageError("challenge.nonce: has an unusable length")
@@ -85,8 +84,6 @@ class Challenge:
             if isinstance(extra, dict) and extra.get("selected-hash-algorithm", "sha384") != "sha384":
                 raise KbsMessageError("challenge.extra-params: selects another hash")
             return cls(nonce)
-
-        return _read(data, "challenge", build)
 
     def to_bytes(self) -> bytes:
         """Write the challenge."""
@@ -106,8 +103,8 @@ class Attestation:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read evidence; the evidence itself is the appraisal's to judge."""
-
-        def build(fields: Fields) -> Self:
+        with _reading():
+            fields = _fields(data, "attestation")
             runtime, evidence = fields.object("runtime-data"), fields.object("tee-evidence")
             primary = evidence.raw("primary_evidence")
             if not isinstance(primary, dict):
@@ -119,8 +116,6 @@ class Attestation:
                 additional_evidence=evidence.text("additional_evidence", default=""),
                 init_data=_init_data(fields),
             )
-
-        return _read(data, "attestation", build)
 
     def to_bytes(self) -> bytes:
         """Write the evidence; an absent init-data is null."""
@@ -146,7 +141,8 @@ class TokenReply:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read the reply; the token is not looked into."""
-        return _read(data, "token reply", lambda fields: cls(fields.text("token")))
+        with _reading():
+            return cls(_fields(data, "token reply").text("token"))
 
     def to_bytes(self) -> bytes:
         """Write the reply."""
@@ -155,7 +151,7 @@ class TokenReply:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInformation:
-    """Every answer that is not a success. ``reason`` is the last part of ``type``, ``PolicyDeny`` for example."""
+    """Every answer that is not a success; ``reason`` is the last part of ``type``, as in ``PolicyDeny``."""
 
     reason: str
     detail: str
@@ -163,14 +159,12 @@ class ErrorInformation:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read an error; the reason must be one word, because it travels on."""
-
-        def build(fields: Fields) -> Self:
+        with _reading():
+            fields = _fields(data, "error")
             reason = fields.text("type").removeprefix(ERROR_TYPE_PREFIX)
             if not _REASON.fullmatch(reason):
                 raise KbsMessageError("error.type: is not one of the protocol's")
             return cls(reason, fields.text("detail", default=""))
-
-        return _read(data, "error", build)
 
     def to_bytes(self) -> bytes:
         """Write the error."""
@@ -186,9 +180,15 @@ def _init_data(fields: Fields) -> str | None:
     return init_data.text("body")
 
 
-def _read[T](data: bytes, where: str, build: Callable[[Fields], T]) -> T:
+def _fields(data: bytes, where: str) -> Fields:
+    return Fields(loads(data, max_bytes=MAX_MESSAGE_BYTES), where)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn every complaint about foreign bytes into the one error that this module declares."""
     try:
-        return build(Fields(loads(data, max_bytes=MAX_MESSAGE_BYTES), where))
+        yield
     except (InvalidJsonError, FieldError, JoseError) as error:
         raise KbsMessageError(str(error)) from error
 

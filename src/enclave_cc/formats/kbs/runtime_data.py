@@ -22,5 +22,5 @@ def runtime_data(nonce: str, tee_key: PublicJwk, additional_evidence: str = "") 
 
 
 def report_data(nonce: str, tee_key: PublicJwk, additional_evidence: str = "") -> bytes:
-    """Return the 48 bytes that go, padded with zeros, into REPORT_DATA; raise ``InvalidJsonError`` for odd texts."""
+    """Return REPORT_DATA before padding, 48 bytes; raise ``InvalidJsonError`` for texts that are none."""
     return hashlib.sha384(canonical(runtime_data(nonce, tee_key, additional_evidence))).digest()

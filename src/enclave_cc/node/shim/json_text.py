@@ -1,4 +1,4 @@
-"""JSON on the interpreter's own C scanner and string encoder: ``import json`` would cost 5 ms of every shim start."""
+"""JSON on the interpreter's own C scanner and encoder: ``import json`` would cost 5 ms of every start."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ def loads(text: bytes | str) -> Any:
         value, end = make_scanner(_Decoding())(stripped, 0)  # type: ignore[arg-type]  # it only reads the attributes
     except InvalidJson:
         raise
-    except (ValueError, StopIteration, RecursionError, ImportError) as error:
+    except (
+        ValueError,
+        StopIteration,
+        RecursionError,
+        SystemError,
+    ) as error:  # SystemError: json.decoder is not loaded
         raise InvalidJson("not JSON") from error
     if end != len(stripped):
         raise InvalidJson("something follows the JSON value")
@@ -61,7 +66,9 @@ def _write(value: object, parts: list[str]) -> None:
     elif isinstance(value, int | float):
         parts.append(repr(value))
     elif isinstance(value, dict):
-        _write_all("{", [(encode_basestring_ascii(key) + ":", member) for key, member in value.items()], "}", parts)
+        _write_all(
+            "{", [(encode_basestring_ascii(key) + ":", member) for key, member in value.items()], "}", parts
+        )
     elif isinstance(value, list | tuple):
         _write_all("[", [("", item) for item in value], "]", parts)
     else:

@@ -82,16 +82,20 @@ class Future:
 class Task(Future):
     """A running coroutine; as a future it is its outcome."""
 
-    __slots__ = ("_coroutine", "_waiting_for")
+    __slots__ = ("_cancelled", "_coroutine", "_waiting_for")
 
     def __init__(self, reactor: Reactor, coroutine: Coroutine[Future, None, Any]) -> None:
         super().__init__(reactor)
         self._coroutine = coroutine
         self._waiting_for: Future | None = None
+        self._cancelled = False
         reactor.soon(self._step)
 
     def cancel(self, reason: Exception | None = None) -> None:
-        """Throw into the coroutine at the point where it waits; it may clean up, and wait again, before it ends."""
+        """Throw into the coroutine where it waits, once; it may clean up, and wait again, before it ends."""
+        if self._cancelled or self.done:
+            return
+        self._cancelled = True
         self._waiting_for = None
         error = reason or Cancelled()
         self._reactor.soon(lambda: self._step(error))
@@ -191,7 +195,7 @@ class Reactor:
     def _protected(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception as error:  # noqa: BLE001 - the loop is the outermost boundary: one bad event must not end the pod
+        except Exception as error:  # noqa: BLE001 - one bad event must not end the pod
             sys.excepthook(type(error), error, error.__traceback__)
 
 
@@ -227,6 +231,17 @@ class Lock:
             self._queue.pop(0).resolve()
         else:
             self._held = False
+
+
+async def outcome(future: Future) -> Exception | None:
+    """Wait until a future is settled and return its error instead of raising it."""
+    try:
+        await future
+    except Exception as error:
+        if not future.done:
+            raise
+        return error
+    return None
 
 
 async def within(reactor: Reactor, seconds: float, awaited: Future) -> Any:

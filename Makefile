@@ -1,0 +1,39 @@
+# `make` prints the targets. Everything runs from a fresh clone on a machine with Python 3.11 to 3.13, git and make.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test check bench docs tcb clean
+
+help:  ## print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+$(READY): pyproject.toml uv.lock tools/bootstrap
+	@tools/bootstrap $(PYTHON)
+	@touch $@
+
+demo: $(READY)  ## install what is needed and run the main job end to end in simulation (needs root)
+	@$(BIN)/enclave-cc demo --install $(DEMO_ARGS)
+
+test: $(READY)  ## install what is needed and run the tests; what the machine cannot run is skipped with its reason
+	@tools/install-test-packages
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: $(READY)  ## format, lint, types, layers
+	@$(BIN)/ruff format --check --quiet . || { echo 'run: .venv/bin/ruff format .'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-logo >/tmp/enclave-cc-layers.$$$$ 2>&1 || { cat /tmp/enclave-cc-layers.$$$$; rm -f /tmp/enclave-cc-layers.$$$$; exit 1; }; rm -f /tmp/enclave-cc-layers.$$$$
+	@$(BIN)/mypy
+
+bench: $(READY)  ## measure; rows to bench/results, summary to bench/RESULTS.md
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+docs: $(READY)  ## write the generated pages and pictures again
+	@$(BIN)/python tools/docs.py
+
+tcb: $(READY)  ## print the size of the trusted computing base and the packages allowed inside it
+	@$(BIN)/python tools/tcb.py
+
+clean:  ## remove the virtual environment and every cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,96 @@
+"""The command tree. Each command lives in a module of its own and is loaded when it is called."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Final
+
+from cyclopts import App
+
+from enclave_cc import __version__
+from enclave_cc.cli.failure import report_failure
+from enclave_cc.core.errors import EnclaveCcError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Name, where it lives, and one line for the list; groups are modules with an ``app``.
+_TREE: Final = (
+    ("demo", "enclave_cc.cli.demo:demo", "Run the main job end to end on this machine, in simulation."),
+    ("doctor", "enclave_cc.cli.doctor:doctor", "Say what this machine lacks and how to get it."),
+    ("image", "enclave_cc.cli.image:app", "Encrypt, sign, push and inspect images."),
+    ("kbs", "enclave_cc.cli.kbs:app", "Set up and run a key broker."),
+    ("secret", "enclave_cc.cli.secret:app", "Put and list the broker's secrets."),
+    ("policy", "enclave_cc.cli.policy:app", "Set and show the broker's policies."),
+    ("refval", "enclave_cc.cli.refval:app", "Register and list reference values."),
+    ("attest", "enclave_cc.cli.attest:app", "Verify SGX quotes, row by row."),
+    ("node", "enclave_cc.cli.node:app", "Run the node's daemon and make its shim."),
+    ("bundle", "enclave_cc.cli.bundle:app", "Build the enclaves' bundles."),
+    ("measure", "enclave_cc.cli.bundle:measure", "Print the measurement of a bundle."),
+    ("explain", "enclave_cc.cli.explain:explain", "Say why a request was refused: every rule, both values."),
+)
+
+# What the reference page prints; a test compares it with the tree.
+COMMANDS: Final = (
+    ("demo",),
+    ("doctor",),
+    ("image",),
+    ("image", "keygen"),
+    ("image", "encrypt"),
+    ("image", "push"),
+    ("image", "inspect"),
+    ("kbs",),
+    ("kbs", "init"),
+    ("kbs", "serve"),
+    ("secret",),
+    ("secret", "put"),
+    ("secret", "list"),
+    ("policy",),
+    ("policy", "set"),
+    ("policy", "show"),
+    ("refval",),
+    ("refval", "add"),
+    ("refval", "list"),
+    ("attest",),
+    ("attest", "verify"),
+    ("node",),
+    ("node", "daemon"),
+    ("node", "launcher"),
+    ("bundle",),
+    ("bundle", "build"),
+    ("measure",),
+    ("explain",),
+)
+
+_EPILOGUE: Final = (
+    "Exit status: 0 done, 64 wrong usage, 65 bad input, 69 a peer is unavailable, 70 internal fault, 77 refused."
+)
+_USAGE_STATUS: Final = 64
+
+
+def build_app() -> App:
+    """Compose the tree; nothing heavy is imported until a command is chosen."""
+    app = App(
+        name="enclave-cc",
+        help="Confidential containers in enclaves, on stock containerd and runc.",
+        help_epilogue=_EPILOGUE,
+        version=__version__,
+        result_action="return_value",
+    )
+    for name, target, summary in _TREE:
+        app.command(target, name=name, help=summary)
+    app.register_install_completion_command(name="completion", add_to_startup=False)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        result = build_app()(arguments, exit_on_error=False)
+    except EnclaveCcError as error:
+        sys.exit(report_failure(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)

@@ -1,0 +1,36 @@
+"""What commands print: rows for people, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Output(StrEnum):
+    """The two forms of every result."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def show(text: str) -> None:
+    """Print one line of a result."""
+    print(text)  # noqa: T201  # this is the command line's output
+
+
+def show_json(value: object) -> None:
+    """Print a result as one JSON document."""
+    show(json.dumps(value, indent=2, sort_keys=False))
+
+
+def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in aligned columns; the last column is not padded."""
+    table = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
+        show("  ".join([*cells, row[-1]]).rstrip())

@@ -1,0 +1,86 @@
+"""
+The agent's side of the key broker: one attested session per request, or none where the owner names no broker.
+
+This module hides whether there is a broker from the pipeline. It keeps no resource longer than its caller.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from enclave_cc.core.errors import RefusedError, Stage
+from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.formats.kbs.resource_uri import ResourceUri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from enclave_cc.core.errors import EnclaveCcError
+
+
+class BrokerSession(Protocol):
+    """What a request may ask of the broker after attestation."""
+
+    @property
+    def token(self) -> str:
+        """The broker's statement about this enclave, empty without a broker."""
+        ...
+
+    def get(self, uri: str) -> bytes:
+        """Fetch a resource by its ``kbs:///`` name."""
+        ...
+
+    def report(self, error: EnclaveCcError, findings: Sequence[Finding]) -> None:
+        """Put a refusal, with values, into the owner's audit log."""
+        ...
+
+
+class KbsConnection(Protocol):
+    """The KBS client, as far as it is used here."""
+
+    def attest(self) -> str: ...
+    def resource(self, uri: ResourceUri) -> bytes: ...
+    def report_findings(self, request_id: str, stage: str, code: str, findings: Sequence[Finding]) -> None: ...
+
+
+class AttestedSession:
+    """A session with a real broker; attestation happens on construction."""
+
+    def __init__(self, connection: KbsConnection, request_id: str) -> None:
+        self._connection = connection
+        self._request_id = request_id
+        self._token = connection.attest()
+
+    @property
+    def token(self) -> str:
+        """Return the token that attestation gave."""
+        return self._token
+
+    def get(self, uri: str) -> bytes:
+        """Fetch a resource; raise what the broker answers."""
+        return self._connection.resource(ResourceUri.parse(uri))
+
+    def report(self, error: EnclaveCcError, findings: Sequence[Finding]) -> None:
+        """Send findings under the request's id."""
+        self._connection.report_findings(self._request_id, str(error.stage), error.code, findings)
+
+
+class NoBroker:
+    """The session of a pod whose owner names no broker: there is nothing to be had."""
+
+    token = ""
+
+    def get(self, uri: str) -> bytes:
+        """Refuse (``broker-missing``)."""
+        finding = Finding("broker.configured", Outcome.FAILED, "a broker in initdata", f"none, for {uri[:256]}")
+        raise RefusedError(
+            "broker-missing",
+            "a key or policy is needed, and the pod's initdata names no broker",
+            stage=Stage.BROKER,
+            findings=(finding,),
+        )
+
+    def report(self, error: EnclaveCcError, findings: Sequence[Finding]) -> None:
+        """Do nothing: there is no owner to tell."""
+
+

@@ -1,0 +1,177 @@
+"""
+From the host's request to a sealed root file system and a key that waits: DESIGN.md §4, steps 6 to 8.
+
+The order is the security argument: nothing is fetched before the broker knows this enclave, no layer is opened
+before manifest, signature and launch are approved, and no key waits before every byte was checked and sealed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from enclave_cc.core.digest import Digest
+from enclave_cc.core.errors import EnclaveCcError, RefusedError, Stage
+from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.core.secret import Secret
+from enclave_cc.enclave.agent.launch_policy import approve_launch, launch_as_built
+from enclave_cc.enclave.agent.prepare import Prepared
+from enclave_cc.enclave.agent.release import PendingRelease
+from enclave_cc.enclave.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.enclave.image.pull import open_layer, verify_image
+from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
+from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
+from enclave_cc.formats.signatures.policy import SignaturePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from enclave_cc.enclave.agent.broker import BrokerSession
+    from enclave_cc.enclave.agent.event_log import EventLog
+    from enclave_cc.enclave.agent.prepare import PrepareRequest
+    from enclave_cc.enclave.agent.release import PendingReleases
+    from enclave_cc.enclave.agent.reporting import Reporter
+    from enclave_cc.enclave.image.pull import VerifiedImage
+    from enclave_cc.formats.launch import LaunchConfiguration
+    from enclave_cc.formats.owner_settings import OwnerSettings
+    from enclave_cc.transport.registry import RegistryClient
+
+_DIRECTORY_NAME_BYTES: Final = 16
+_KEY_ID_BYTES: Final = 16
+
+
+class OpenRegistry(Protocol):
+    """Makes a registry client that uses the credentials of one session."""
+
+    def __call__(self, session: BrokerSession) -> RegistryClient: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PodContext:
+    """What all containers of the pod share."""
+
+    pod_uid: str
+    settings: OwnerSettings
+    sealed_root: Path
+    blob_cache: Path
+
+
+class ImagePipeline:
+    """Runs one preparation from start to end; safe to use from several threads."""
+
+    def __init__(
+        self,
+        pod: PodContext,
+        *,
+        open_session: Callable[[str], BrokerSession],
+        open_registry: OpenRegistry,
+        releases: PendingReleases,
+        reporter: Reporter,
+        log: EventLog,
+    ) -> None:
+        self._pod = pod
+        self._open_session = open_session
+        self._open_registry = open_registry
+        self._releases = releases
+        self._reporter = reporter
+        self._log = log
+        self._cache = BlobCache(pod.blob_cache)
+
+    def __call__(self, request: PrepareRequest) -> Prepared:
+        """Prepare; raise the error family, after the owner was told about a refusal."""
+        session: BrokerSession | None = None
+        try:
+            # (1) The broker appraises this enclave, or says no.
+            session = self._open_session(request.request_id)
+            return self._prepare(request, session)
+        except EnclaveCcError as error:
+            self._reporter.refused(request.request_id, error, session)
+            raise
+
+    def forget(self, container_id: str, prepared: Prepared) -> None:
+        """Drop the key and the files of a container that is gone."""
+        self._releases.discard(container_id)
+        shutil.rmtree(self._pod.sealed_root / prepared.sealed_image, ignore_errors=True)
+
+    def _prepare(self, request: PrepareRequest, session: BrokerSession) -> Prepared:
+        reference = Reference.parse(request.image)
+        # (2) The owner's signature policy; (3) manifest, signature and configuration, for the reference asked for.
+        policy = _signature_policy(self._pod.settings, session)
+        registry = self._open_registry(session)
+        try:
+            image = verify_image(
+                reference,
+                manifest_digest=Digest.parse(request.manifest_digest) if request.manifest_digest else None,
+                registry=registry,
+                resources=session,
+                policy=policy,
+                require_encrypted=self._pod.settings.require_encrypted,
+            )
+            # (4) How the process may start, before any layer costs time.
+            launch = self._approve(request, image)
+            # (5) Stream: digest, HMAC, decrypt, inflate, diff id, seal.
+            source = CacheThenRegistry(self._cache, registry)
+            directory, fdk, manifest_sha256 = self._seal(request, image, source, session)
+        finally:
+            registry.close()
+        # (6) From here on the key waits for its app enclave.
+        release = PendingRelease(
+            container_id=request.container_id,
+            request_id=request.request_id,
+            key_id=secrets.token_hex(_KEY_ID_BYTES),
+            fdk=fdk,
+            manifest_sha256=manifest_sha256,
+            launch=launch,
+            token=session.token,
+        )
+        self._releases.keep(release)
+        self._log.event("prepared", request=request.request_id, container=request.container_id)
+        return Prepared(str(image.manifest_digest), directory.name, release.key_id, launch)
+
+    def _approve(self, request: PrepareRequest, image: VerifiedImage) -> LaunchConfiguration:
+        policy, image_digest = self._pod.settings.workload, str(image.manifest_digest)
+        if not request.spec:
+            return launch_as_built(image.config, policy, image_digest=image_digest)
+        launch, _ = approve_launch(RuntimeSpec.parse(request.spec), image.config, policy, image_digest=image_digest)
+        return launch
+
+    def _seal(
+        self, request: PrepareRequest, image: VerifiedImage, source: CacheThenRegistry, session: BrokerSession
+    ) -> tuple[Path, Secret, bytes]:
+        """Seal all layers under a fresh key into a fresh directory; leave neither behind on failure."""
+        directory = self._pod.sealed_root / secrets.token_hex(_DIRECTORY_NAME_BYTES)
+        directory.mkdir(mode=0o700)
+        fdk = Secret.random()
+        try:
+            binding = Binding(self._pod.pod_uid, request.container_id, str(image.manifest_digest))
+            writer = SealedImageWriter(directory, fdk=fdk, binding=binding)
+            try:
+                for layer in image.layers:
+                    writer.add_layer(open_layer(layer, source=source, resources=session))
+                sealed = writer.finish()
+            except BaseException:
+                writer.abort()
+                raise
+        except BaseException:
+            fdk.wipe()
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        return directory, fdk, sealed.manifest_sha256
+
+
+def _signature_policy(settings: OwnerSettings, session: BrokerSession) -> SignaturePolicy:
+    if settings.signature_policy:
+        return SignaturePolicy.parse(session.get(settings.signature_policy))
+    if settings.insecure_accept_unsigned:
+        return SignaturePolicy.insecure_accept_anything()
+    finding = Finding("image.signature-policy", Outcome.FAILED, "a policy in initdata", "none")
+    raise RefusedError(
+        "image-policy-missing",
+        "the pod's initdata names no signature policy",
+        stage=Stage.POLICY,
+        findings=(finding,),
+    )

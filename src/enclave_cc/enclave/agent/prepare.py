@@ -1,0 +1,150 @@
+"""
+Preparing a container's root file system, once per container id.
+
+The kubelet cancels and repeats calls. A repetition joins the work that is under way, or gets its result;
+the same id with other arguments is refused, so that nobody swaps an image under a running start. How
+an image becomes a sealed root file system is the pipeline's business.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.core.errors import EnclaveCcError, InternalError, InvalidInputError, RefusedError, Stage
+from enclave_cc.core.findings import Finding, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enclave_cc.formats.launch import LaunchConfiguration
+
+# A pod has a handful of containers; restarts are discarded by the shim. More is somebody filling our memory.
+MAX_CONTAINERS: Final = 64
+# Each stream takes a few tens of megabytes; more at once would break the agent's memory bound.
+MAX_CONCURRENT: Final = 2
+_CONTAINER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+# References are limited to 255 characters of name, 128 of tag and a digest.
+_MAX_IMAGE_CHARS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareRequest:
+    """What the host asks for; ``request_id`` names the call and is no part of what is asked."""
+
+    container_id: str
+    image: str
+    manifest_digest: str
+    spec: bytes
+    request_id: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the host gets to know."""
+
+    image_digest: str
+    sealed_image: str
+    key_id: str
+    launch: LaunchConfiguration
+
+
+@dataclass(slots=True)
+class _Job:
+    request: PrepareRequest
+    result: Future[Prepared]
+
+
+class Preparations:
+    """All containers of the pod, at most ``max_containers``; safe to use from several threads."""
+
+    def __init__(
+        self,
+        pipeline: Callable[[PrepareRequest], Prepared],
+        *,
+        forget: Callable[[str, Prepared], None],
+        max_containers: int = MAX_CONTAINERS,
+    ) -> None:
+        self._pipeline = pipeline
+        self._forget = forget
+        self._max_containers = max_containers
+        self._jobs: dict[str, _Job] = {}
+        self._lock = threading.Lock()
+        self._streams = threading.BoundedSemaphore(MAX_CONCURRENT)
+
+    def prepare(self, request: PrepareRequest) -> Prepared:
+        """Start the work or join it, and wait for the result; raise what the pipeline raised."""
+        _check(request)
+        return self._join(request).result()
+
+    def launch_of(self, container_id: str) -> LaunchConfiguration:
+        """Return how a prepared container was approved to start; raise ``InvalidInputError`` for an unknown one."""
+        with self._lock:
+            job = self._jobs.get(container_id)
+        if job is None or not job.result.done():
+            raise InvalidInputError("container-unknown", "no such container is prepared", stage=Stage.EXEC)
+        return job.result.result().launch
+
+    def discard(self, container_id: str) -> None:
+        """Forget a container, now or as soon as its preparation ends; unknown ones are no error."""
+        with self._lock:
+            job = self._jobs.pop(container_id, None)
+        if job is not None:
+            job.result.add_done_callback(lambda result: self._cleanup(container_id, result))
+
+    def _join(self, request: PrepareRequest) -> Future[Prepared]:
+        with self._lock:
+            job = self._jobs.get(request.container_id)
+            if job is None:
+                return self._begin(request)
+        if job.request != request:
+            finding = Finding("prepare.same-arguments", Outcome.FAILED, job.request.image, request.image)
+            raise RefusedError(
+                "container-already-prepared",
+                "this container is being prepared with other arguments",
+                stage=Stage.REQUEST,
+                findings=(finding,),
+            )
+        return job.result
+
+    def _begin(self, request: PrepareRequest) -> Future[Prepared]:
+        if len(self._jobs) >= self._max_containers:
+            raise RefusedError("too-many-containers", "the pod has too many containers", stage=Stage.REQUEST)
+        job = _Job(request, Future())
+        self._jobs[request.container_id] = job
+        threading.Thread(target=self._work, args=(job,), name="prepare", daemon=True).start()
+        return job.result
+
+    def _work(self, job: _Job) -> None:
+        try:
+            with self._streams:
+                prepared = self._pipeline(job.request)
+        except EnclaveCcError as error:
+            self._fail(job, error)
+        except Exception as error:  # noqa: BLE001  # outermost boundary of a thread: the waiting calls must hear of it
+            fault = InternalError("internal", "preparing the container failed", stage=Stage.REQUEST, detail=repr(error))
+            fault.__cause__ = error
+            self._fail(job, fault)
+        else:
+            job.result.set_result(prepared)
+
+    def _fail(self, job: _Job, error: EnclaveCcError) -> None:
+        """Forget the job before its callers hear of the failure, so that a repetition starts afresh."""
+        with self._lock:
+            if self._jobs.get(job.request.container_id) is job:
+                del self._jobs[job.request.container_id]
+        job.result.set_exception(error)
+
+    def _cleanup(self, container_id: str, result: Future[Prepared]) -> None:
+        if result.exception() is None:
+            self._forget(container_id, result.result())
+
+
+def _check(request: PrepareRequest) -> None:
+    if not _CONTAINER_ID.fullmatch(request.container_id):
+        raise InvalidInputError("invalid-request", "the container id is malformed", stage=Stage.REQUEST)
+    if not 0 < len(request.image) <= _MAX_IMAGE_CHARS:
+        raise InvalidInputError("invalid-request", "the image reference is malformed", stage=Stage.REQUEST)

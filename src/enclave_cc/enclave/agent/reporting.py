@@ -1,0 +1,51 @@
+"""
+Two audiences for every refusal: the host's log gets code, stage and ids; the owner gets the findings.
+
+The findings travel in an attested session to the broker's audit log, under the request's id. Where that
+fails the values are dropped, never written where the host reads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.core.errors import EnclaveCcError, Stage
+from enclave_cc.core.findings import Finding, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enclave_cc.enclave.agent.broker import BrokerSession
+    from enclave_cc.enclave.agent.event_log import EventLog
+
+# A person reads these; the failed ones come first, so a cut loses only what passed.
+MAX_FINDINGS: Final = 256
+# A failure to reach or convince the broker cannot be told to the broker; it kept its own record of a refusal.
+_OF_THE_BROKER: Final = frozenset({Stage.ATTEST, Stage.BROKER})
+
+
+class Reporter:
+    """Tells both audiences; never raises, because the refusal itself must reach its caller."""
+
+    def __init__(self, open_session: Callable[[str], BrokerSession], log: EventLog) -> None:
+        self._open_session = open_session
+        self._log = log
+
+    def refused(self, request_id: str, error: EnclaveCcError, session: BrokerSession | None = None) -> None:
+        """Report one refusal, through ``session`` if there is one already."""
+        self._log.event("refused", request=request_id, code=error.code, stage=str(error.stage))
+        if session is None and error.stage in _OF_THE_BROKER:
+            return
+        try:
+            if session is None:
+                session = self._open_session(request_id)
+            session.report(error, _for_the_owner(error))
+        except EnclaveCcError as fault:
+            self._log.event("report-undelivered", request=request_id, code=fault.code, stage=str(fault.stage))
+
+
+def _for_the_owner(error: EnclaveCcError) -> list[Finding]:
+    findings = sorted(error.findings, key=lambda finding: finding.outcome is not Outcome.FAILED)[:MAX_FINDINGS]
+    if not any(finding.outcome is Outcome.FAILED for finding in findings):
+        findings.insert(0, Finding(error.code, Outcome.FAILED, "", error.detail or error.summary, error.remedy))
+    return findings

@@ -1,0 +1,233 @@
+"""
+The virtual device: all blobs of a sealed image, one after the other, opened on the fly.
+
+Ciphertext is copied into private memory before it is checked, because the host can change the files
+at any time; no byte leaves before the tag of its whole chunk was verified. The first chunk that is
+not the one that was sealed poisons the device: from then on nothing is returned at all, and whoever
+holds the workload is told once, from a thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from enclave_cc.core.errors import RefusedError, Stage
+from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, STRIDE_BYTES, ChunkOpener, ChunkRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from enclave_cc.formats.sealed.manifest import Manifest
+
+# Chunks that were wanted in part: directories and small files are read in pieces of a few KiB.
+_CACHED_CHUNKS: Final = 16
+_SCRATCH_CHUNKS: Final = 17
+# O_NONBLOCK: a host that puts a pipe in a blob's place must not make us wait for its writer.
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_REMEDY: Final = "the host's copy was changed or its disk is failing: start the pod anew, on another node"
+
+
+class DeviceRefusedError(Exception):
+    """No byte may be returned: the device is poisoned."""
+
+
+class ChunkSource(Protocol):
+    """Where the sealed chunks of one blob lie."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Copy sealed bytes into private memory; return how many there were."""
+
+
+class FileSource:
+    """A blob in a file that belongs to the host."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Read until the buffer is full or the file ends."""
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._fd, [buffer[done:]], offset + done)
+            if count == 0:
+                break
+            done += count
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One blob on the device."""
+
+    source: ChunkSource
+    opener: ChunkOpener
+    chunks: int
+
+
+class VirtualDevice:
+    """Read-only bytes at offsets below ``size``; each thread reads through a reader of its own."""
+
+    def __init__(self, segments: Sequence[Segment], *, on_poison: Callable[[Finding], None]) -> None:
+        self._segments = [segment for segment in segments if segment.chunks]
+        self._on_poison = on_poison
+        self._lock = threading.Lock()
+        self._poisoned = False
+        self._cache: OrderedDict[int, memoryview] = OrderedDict()
+        self._cleanup = ExitStack()
+        self.size = sum(segment.chunks for segment in self._segments) * CHUNK_BYTES
+
+    @classmethod
+    def of_directory(
+        cls, directory: Path, manifest: Manifest, *, on_poison: Callable[[Finding], None]
+    ) -> Self:
+        """Open every blob that a manifest names; refuse missing ones and those of another length."""
+        with ExitStack() as files:
+            segments = []
+            for blob in manifest.blobs:
+                fd = _open_blob(directory / blob.name, blob.chunks * STRIDE_BYTES)
+                files.callback(os.close, fd)
+                segments.append(Segment(FileSource(fd), ChunkOpener(blob.key), blob.chunks))
+            device = cls(segments, on_poison=on_poison)
+            device._cleanup = files.pop_all()
+            return device
+
+    def reader(self) -> DeviceReader:
+        """Return a reader with buffers of its own, for one thread."""
+        return DeviceReader(self)
+
+    def locate(self, chunk: int) -> tuple[Segment, int, int]:
+        """Return a chunk's segment, its index there, and how many chunks that segment has from it on."""
+        for segment in self._segments:
+            if chunk < segment.chunks:
+                return segment, chunk, segment.chunks - chunk
+            chunk -= segment.chunks
+        raise IndexError("beyond the end of the device")
+
+    def cached(self, chunk: int) -> memoryview | None:
+        """Return an opened chunk, if it was wanted a moment ago."""
+        with self._lock:
+            plaintext = self._cache.get(chunk)
+            if plaintext is not None:
+                self._cache.move_to_end(chunk)
+            return plaintext
+
+    def keep(self, chunk: int, plaintext: memoryview) -> None:
+        """Remember an opened chunk for a moment."""
+        with self._lock:
+            self._cache[chunk] = plaintext
+            if len(self._cache) > _CACHED_CHUNKS:
+                self._cache.popitem(last=False)
+
+    def check(self) -> None:
+        """Raise ``DeviceRefusedError`` once the device is poisoned."""
+        if self._poisoned:
+            raise DeviceRefusedError
+
+    def poison(self, reason: str) -> None:
+        """Return nothing from now on; tell the owner of the workload, the first time."""
+        with self._lock:
+            if self._poisoned:
+                return
+            self._poisoned = True
+            self._cache.clear()
+        finding = Finding(
+            "rootfs.chunk",
+            Outcome.FAILED,
+            expected="chunks as they were sealed",
+            actual=reason,
+            remedy=_REMEDY,
+        )
+        # Not from this thread: the reader waits for its answer, and so may whoever is told.
+        threading.Thread(target=self._on_poison, args=(finding,), name="poisoned", daemon=True).start()
+
+    def close(self) -> None:
+        """Close the blobs; no reader may be at work."""
+        self._cleanup.close()
+
+
+class DeviceReader:
+    """Reads the device for one thread."""
+
+    def __init__(self, device: VirtualDevice) -> None:
+        self._device = device
+        self._scratch = memoryview(bytearray(_SCRATCH_CHUNKS * STRIDE_BYTES))
+
+    def read_into(self, offset: int, out: memoryview) -> int:
+        """
+        Fill ``out`` from ``offset`` on; return how many bytes the device had.
+
+        Raise ``DeviceRefusedError`` if a chunk is not the one that was sealed; ``out`` is void then.
+        """
+        device = self._device
+        device.check()
+        out = out[: max(0, min(len(out), device.size - offset))]
+        try:
+            done = 0
+            while done < len(out):
+                done += self._step(offset + done, out[done:])
+        except (ChunkRefusedError, OSError) as error:
+            device.poison(str(error))
+            raise DeviceRefusedError from error
+        # Another thread may have met a bad chunk meanwhile.
+        device.check()
+        return len(out)
+
+    def _step(self, position: int, out: memoryview) -> int:
+        chunk, skipped = divmod(position, CHUNK_BYTES)
+        if skipped or len(out) < CHUNK_BYTES:
+            part = self._whole(chunk)[skipped : skipped + len(out)]
+            out[: len(part)] = part
+            return len(part)
+        return self._run(chunk, out)
+
+    def _whole(self, chunk: int) -> memoryview:
+        plaintext = self._device.cached(chunk)
+        if plaintext is None:
+            plaintext = memoryview(bytearray(CHUNK_BYTES))
+            self._run(chunk, plaintext)
+            self._device.keep(chunk, plaintext)
+        return plaintext
+
+    def _run(self, chunk: int, out: memoryview) -> int:
+        """Open as many whole chunks as fit, straight into the answer."""
+        segment, index, available = self._device.locate(chunk)
+        count = min(available, len(out) // CHUNK_BYTES, _SCRATCH_CHUNKS)
+        sealed = self._scratch[: count * STRIDE_BYTES]
+        if segment.source.read_into(index * STRIDE_BYTES, sealed) != len(sealed):
+            raise ChunkRefusedError(f"chunk {index} is cut off")
+        for step in range(count):
+            segment.opener.open_into(
+                index + step,
+                sealed[step * STRIDE_BYTES : (step + 1) * STRIDE_BYTES],
+                out[step * CHUNK_BYTES : (step + 1) * CHUNK_BYTES],
+            )
+        return count * CHUNK_BYTES
+
+
+def _open_blob(path: Path, expected_bytes: int) -> int:
+    try:
+        fd = os.open(path, _OPEN)
+    except OSError as error:
+        raise _truncated(f"{path.name}: {error.strerror}") from error
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_size == expected_bytes:
+        return fd
+    os.close(fd)
+    raise _truncated(f"{path.name}: {status.st_size} bytes instead of {expected_bytes}")
+
+
+def _truncated(detail: str) -> RefusedError:
+    return RefusedError(
+        "sealed-blob-truncated",
+        "a part of the sealed image is missing or has the wrong size",
+        stage=Stage.MOUNT,
+        detail=detail,
+    )

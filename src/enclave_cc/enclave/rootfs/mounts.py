@@ -1,0 +1,126 @@
+"""
+The system calls around mounting that Python does not offer: mount, umount2, loop devices, FUSE abort.
+
+They go through ctypes, which lets other threads run meanwhile: mounting reads from a file that this
+very process serves. Nothing here decides what is mounted where.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+from contextlib import suppress
+from enum import IntFlag
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UMOUNT_NOFOLLOW: Final = 8
+_MNT_DETACH: Final = 2
+_LOOP_CTL_GET_FREE: Final = 0x4C82
+_LOOP_CONFIGURE: Final = 0x4C0A
+_LOOP_READ_ONLY: Final = 1
+_LOOP_AUTOCLEAR: Final = 4
+# struct loop_config: file, block size, then struct loop_info64 with the flags at its byte 52.
+_LOOP_CONFIG: Final = struct.Struct("<II 52xI176x 64x")
+_LOOP_BLOCK: Final = 512
+# Others attach loop devices too, and may take the one that was free a moment ago.
+_LOOP_ATTEMPTS: Final = 16
+
+
+class MountFlag(IntFlag):
+    """Flags of mount(2), from linux/mount.h."""
+
+    NONE = 0
+    READ_ONLY = 1
+    NO_SUID = 2
+    NO_DEVICES = 4
+    NO_EXEC = 8
+
+
+def mount(source: str, target: Path, kind: str, flags: MountFlag, options: str = "") -> None:
+    """Mount as mount(2) does; raise OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (os.fsencode(source), os.fsencode(target), kind.encode())
+    data = os.fsencode(options) if options else None
+    if libc.mount(*arguments, ctypes.c_ulong(flags), data) != 0:
+        raise _os_error(target)
+
+
+def unmount(target: Path) -> bool:
+    """
+    Unmount; return False if the mount is still in use, and was only taken out of sight.
+
+    What is not mounted (any more) counts as unmounted.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    name = os.fsencode(target)
+    if libc.umount2(name, _UMOUNT_NOFOLLOW) == 0:
+        return True
+    error = _os_error(target)
+    if error.errno in (errno.EINVAL, errno.ENOENT):
+        return True
+    if libc.umount2(name, _UMOUNT_NOFOLLOW | _MNT_DETACH) != 0:
+        raise _os_error(target)
+    return False
+
+
+def attach_loop(path: Path) -> tuple[str, int]:
+    """
+    Attach a file to a free loop device, read-only; return the device's path and a descriptor of it.
+
+    The device frees itself when the descriptor is closed and nothing has it mounted.
+    """
+    backing = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        config = _LOOP_CONFIG.pack(backing, _LOOP_BLOCK, _LOOP_READ_ONLY | _LOOP_AUTOCLEAR)
+        for _attempt in range(_LOOP_ATTEMPTS):
+            device = f"/dev/loop{_free_loop()}"
+            fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.ioctl(fd, _LOOP_CONFIGURE, config)
+            except OSError as error:
+                os.close(fd)
+                if error.errno != errno.EBUSY:
+                    raise
+            else:
+                return device, fd
+    finally:
+        os.close(backing)
+    raise OSError(errno.EBUSY, "no loop device stays free")
+
+
+def abort_fuse(connection: int, scratch: Path) -> None:
+    """
+    End a FUSE connection whose mount is still in use; every access to it fails from then on.
+
+    ``scratch`` is a path where a directory may be made.
+    """
+    scratch.mkdir()
+    try:
+        mount("fusectl", scratch, "fusectl", MountFlag.NONE)
+        try:
+            # It may have ended by itself meanwhile.
+            with suppress(FileNotFoundError):
+                (scratch / str(connection) / "abort").write_bytes(b"1")
+        finally:
+            unmount(scratch)
+    finally:
+        scratch.rmdir()
+
+
+def _free_loop() -> int:
+    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+    finally:
+        os.close(control)
+
+
+def _os_error(target: Path) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), os.fspath(target))

@@ -1,0 +1,195 @@
+"""
+Turn the layers of an image into a sealed image, in one pass.
+
+Each layer's tar stream is sealed as it is; the merged tree, which points into the layers, becomes one
+more blob; the manifest with all keys comes last and appears under its name at once. Whatever fails
+removes every file. Plaintext never reaches the directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
+from enclave_cc.enclave.rootfs.blob import BlobWriter, create, random_name, write_all
+from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, MAX_CHUNKS, Octets
+from enclave_cc.formats.sealed.erofs import ImageTooLargeError, write_metadata
+from enclave_cc.formats.sealed.manifest import (
+    MANIFEST_NAME,
+    MAX_BLOBS,
+    NONCE_BYTES,
+    Binding,
+    Manifest,
+    SealedBlob,
+    seal_manifest,
+)
+from enclave_cc.formats.sealed.tree import LayerError, PathEscapesError, Tree, TreeTooLargeError
+from enclave_cc.formats.tar.entry import TarError
+from enclave_cc.formats.tar.scanner import TarScanner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from enclave_cc.core.secret import Secret
+
+__all__ = ["Binding", "SealedImage", "SealedImageWriter"]
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class SealedImage:
+    """What must be released together with the key, so that no other image can take this one's place."""
+
+    manifest_sha256: bytes
+
+
+class SealedImageWriter:
+    """
+    Write one sealed image; layers from the lowest upwards, then ``finish()``.
+
+    ``directory`` is created if it does not exist. The key stays the caller's. After an error, or after
+    ``abort()``, nothing is left in the directory and the writer is of no more use.
+    """
+
+    def __init__(self, directory: Path, *, fdk: Secret, binding: Binding) -> None:
+        self._fdk = fdk
+        self._binding = binding
+        self._tree = Tree()
+        self._layers: list[SealedBlob] = []
+        self._chunks = 0
+        self._names: list[str] = []
+        with _explained():
+            directory.mkdir(mode=0o700, exist_ok=True)
+            self._directory_fd = os.open(directory, _DIRECTORY)
+
+    def add_layer(self, chunks: Iterable[Octets]) -> None:
+        """
+        Seal one layer's uncompressed tar stream, given in pieces of any size.
+
+        A piece is not used after the next one was asked for. Raise ``RefusedError`` if the stream is no
+        layer, ``UnavailableError`` if the disk is; errors of the iterable itself pass through.
+        """
+        self._require_open()
+        with self._removing_on_error():
+            if len(self._layers) == MAX_BLOBS - 1:
+                raise TreeTooLargeError("the image has too many layers")
+            self._tree.begin_layer(self._chunks * CHUNK_BYTES)
+            scanner = TarScanner()
+            with self._new_blob() as blob:
+                for piece in chunks:
+                    for entry in scanner.feed(piece):
+                        self._tree.add(entry)
+                    with _explained():
+                        blob.write(piece)
+                    if self._chunks + blob.chunks >= MAX_CHUNKS:
+                        raise TreeTooLargeError("the layers are too large")
+                scanner.close()
+                with _explained():
+                    self._layers.append(blob.finish())
+            self._chunks += self._layers[-1].chunks
+
+    def finish(self) -> SealedImage:
+        """Write the tree and the manifest; the image exists when this returns, and not before."""
+        self._require_open()
+        with self._removing_on_error():
+            with _explained(), self._new_blob() as blob:
+                blob.write(
+                    write_metadata(
+                        self._tree.root, data_bytes=self._chunks * CHUNK_BYTES, align_bytes=CHUNK_BYTES
+                    )
+                )
+                metadata = blob.finish()
+            manifest = Manifest((metadata, *self._layers))
+            sealed = seal_manifest(
+                manifest, fdk=self._fdk, binding=self._binding, nonce=os.urandom(NONCE_BYTES)
+            )
+            manifest.wipe()
+            with _explained():
+                self._publish(sealed)
+        self._close()
+        return SealedImage(hashlib.sha256(sealed).digest())
+
+    def abort(self) -> None:
+        """Remove every file and forget all keys; harmless after ``finish()`` or another ``abort()``."""
+        if self._directory_fd < 0:
+            return
+        for blob in self._layers:
+            blob.key.wipe()
+        for name in self._names:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._directory_fd)
+        self._close()
+
+    def _publish(self, sealed: bytes) -> None:
+        """
+        Give the complete manifest its name in one step.
+
+        Blobs are not flushed to the disk: the image dies with the key, which only lives in memory, and
+        what a crash of the host damages the tags refuse.
+        """
+        name = random_name(".manifest")
+        self._names += [name, MANIFEST_NAME]
+        fd = create(self._directory_fd, name)
+        try:
+            write_all(fd, sealed)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(name, MANIFEST_NAME, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+        os.fsync(self._directory_fd)
+
+    @contextmanager
+    def _new_blob(self) -> Iterator[BlobWriter]:
+        with _explained():
+            blob = BlobWriter(self._directory_fd)
+        self._names.append(blob.name)
+        with ExitStack() as unless_finished:
+            unless_finished.callback(blob.abandon)
+            yield blob
+            unless_finished.pop_all()
+
+    @contextmanager
+    def _removing_on_error(self) -> Iterator[None]:
+        with ExitStack() as on_error:
+            on_error.callback(self.abort)
+            try:
+                yield
+            except PathEscapesError as error:
+                raise _refused("tar-path-escapes", "a path in a layer leaves the root", error) from error
+            except (TreeTooLargeError, ImageTooLargeError) as error:
+                raise _refused("tar-too-large", "an image is too large to be sealed", error) from error
+            except (TarError, LayerError) as error:
+                raise _refused("tar-invalid", "a layer is not a valid archive", error) from error
+            on_error.pop_all()
+
+    def _require_open(self) -> None:
+        if self._directory_fd < 0:
+            raise RuntimeError("the sealed image is finished or was given up")
+
+    def _close(self) -> None:
+        fd, self._directory_fd = self._directory_fd, -1
+        os.close(fd)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Map what the disk reports; used around our own writes only, not around foreign iterators."""
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(
+            "sealed-store-unwritable",
+            "the sealed image could not be written",
+            stage=Stage.SEAL,
+            detail=str(error),
+        ) from error
+
+
+def _refused(code: str, summary: str, error: ValueError) -> RefusedError:
+    return RefusedError(code, summary, stage=Stage.UNPACK, detail=str(error))

@@ -1,0 +1,198 @@
+"""
+Decide where each inode and directory of an EROFS image lies, before a byte is written.
+
+Inodes follow the superblock in breadth-first order, so that listing a directory reads neighbouring
+blocks; the contents of directories and long links come after all inodes. See
+Documentation/filesystems/erofs.rst of Linux for the format.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.formats.sealed.node import directory_children
+
+if TYPE_CHECKING:
+    from enclave_cc.formats.sealed.node import Node
+
+# The block size of tar, so that a file's data in a layer begins at a block. Needs Linux 6.4.
+BLOCK_BITS: Final = 9
+BLOCK: Final = 1 << BLOCK_BITS
+SUPERBLOCK_OFFSET: Final = 1024
+SUPERBLOCK_BYTES: Final = 128
+INODE_BYTES: Final = 64
+INODE_SLOT_BITS: Final = 5
+DIRENT_BYTES: Final = 12
+LAYOUT_PLAIN: Final = 0
+LAYOUT_INLINE: Final = 2
+
+_SLOT: Final = 1 << INODE_SLOT_BITS
+_XATTR_ENTRY: Final = struct.Struct("<BBH")
+_XATTR_HEADER: Final = bytes(12)
+# Whole names first: they have an index of their own and leave nothing to store.
+_XATTR_PREFIXES: Final = (
+    (b"system.posix_acl_access", 2),
+    (b"system.posix_acl_default", 3),
+    (b"user.", 1),
+    (b"trusted.", 4),
+    (b"security.", 6),
+)
+
+
+@dataclass(slots=True)
+class Placement:
+    """Where one inode lies; ``parent`` and ``blocks`` (names, block by block) are for directories."""
+
+    node: Node
+    parent: Node
+    links: int
+    xattrs: bytes
+    blocks: list[list[bytes]]
+    stored_bytes: int  # of a directory or link; a file's data lie in the layers
+    offset: int = 0
+    layout: int = LAYOUT_PLAIN
+    first_block: int = 0  # of what is not inline, counted from the end of the inodes
+
+    @property
+    def nid(self) -> int:
+        """Return the number by which directory entries name this inode."""
+        return self.offset >> INODE_SLOT_BITS
+
+    @property
+    def tail_offset(self) -> int:
+        """Return where inline data begin."""
+        return self.offset + INODE_BYTES + len(self.xattrs)
+
+    @property
+    def outside_blocks(self) -> int:
+        """Return how many blocks lie outside of the inode."""
+        if self.layout == LAYOUT_INLINE:
+            return self.stored_bytes // BLOCK
+        return -(-self.stored_bytes // BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All placements, the root's first; both numbers of blocks count from the image's start."""
+
+    placements: list[Placement]
+    by_node: dict[int, Placement]  # by id(): nodes are alive as long as the placements
+    inode_blocks: int
+    blocks: int
+
+
+def lay_out(root: Node) -> Layout:
+    """Place every inode that the root reaches."""
+    placements, by_node = _visit(root)
+    position = SUPERBLOCK_OFFSET + SUPERBLOCK_BYTES
+    outside = 0
+    for placement in placements:
+        position = _place(placement, position)
+        placement.first_block = outside
+        outside += placement.outside_blocks
+    inode_blocks = -(-position // BLOCK)
+    return Layout(placements, by_node, inode_blocks, inode_blocks + outside)
+
+
+def _visit(root: Node) -> tuple[list[Placement], dict[int, Placement]]:
+    """Walk breadth first and count links; the root is its own parent."""
+    first = _placement(root, root)
+    placements = [first]
+    by_node = {id(root): first}
+    for directory in placements:  # grows while it is walked
+        if directory.node.children is None:
+            continue
+        for name in sorted(directory.node.children):
+            node = directory.node.children[name].node
+            known = by_node.get(id(node))
+            if known is not None:
+                known.links += 1
+                continue
+            placement = by_node[id(node)] = _placement(node, directory.node)
+            placements.append(placement)
+            if node.children is not None:
+                directory.links += 1
+    return placements, by_node
+
+
+def _placement(node: Node, parent: Node) -> Placement:
+    blocks: list[list[bytes]] = []
+    stored_bytes = 0
+    if node.children is not None:
+        blocks, stored_bytes = _directory_blocks(node)
+    elif stat.S_ISLNK(node.mode):
+        stored_bytes = len(node.target)
+    links = 2 if node.children is not None else 1
+    return Placement(node, parent, links, encode_xattrs(node.xattrs), blocks, stored_bytes)
+
+
+def _directory_blocks(node: Node) -> tuple[list[list[bytes]], int]:
+    """Distribute the sorted names over blocks; return them and the directory's size."""
+    blocks: list[list[bytes]] = [[]]
+    used = 0
+    for name in sorted([*directory_children(node), b".", b".."]):
+        needed = DIRENT_BYTES + len(name)
+        if used + needed > BLOCK:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(name)
+        used += needed
+    return blocks, (len(blocks) - 1) * BLOCK + used
+
+
+def _place(placement: Placement, position: int) -> int:
+    """
+    Give an inode its offset, at or after ``position``; return where the next may begin.
+
+    The last, partial block of a directory or link moves behind its inode and attributes if it fits
+    into one block together with them: the kernel takes a link inline only then.
+    """
+    tail = placement.stored_bytes % BLOCK
+    fixed = len(placement.xattrs) + tail
+    placement.offset = _slot(position)
+    if not tail or fixed > BLOCK - INODE_BYTES or _long_link(placement):
+        return placement.offset + INODE_BYTES + len(placement.xattrs)
+    placement.layout = LAYOUT_INLINE
+    if (placement.offset + INODE_BYTES) % BLOCK + fixed > BLOCK:
+        # The next inode slot whose end begins a block.
+        placement.offset += -(placement.offset + INODE_BYTES) % BLOCK
+    return placement.offset + INODE_BYTES + fixed
+
+
+def _slot(position: int) -> int:
+    return (position + _SLOT - 1) & -_SLOT
+
+
+def _long_link(placement: Placement) -> bool:
+    """Tell whether this is a link of a block or more, which the kernel reads from whole blocks only."""
+    return placement.node.children is None and placement.stored_bytes >= BLOCK
+
+
+def encode_xattrs(xattrs: dict[bytes, bytes]) -> bytes:
+    """
+    Write the attributes as they follow an inode, empty if there are none.
+
+    Names in other namespaces than EROFS knows are left out: they come from other operating systems,
+    and unpacking on Linux could not set them either.
+    """
+    body = bytearray()
+    for name in sorted(xattrs):
+        split = _split_name(name)
+        if split is None:
+            continue
+        index, suffix = split
+        value = xattrs[name]
+        body += _XATTR_ENTRY.pack(len(suffix), index, len(value)) + suffix + value
+        body += bytes(-len(body) % 4)
+    return _XATTR_HEADER + bytes(body) if body else b""
+
+
+def _split_name(name: bytes) -> tuple[int, bytes] | None:
+    for prefix, index in _XATTR_PREFIXES:
+        is_whole = not prefix.endswith(b".")
+        if name == prefix if is_whole else (name.startswith(prefix) and len(name) > len(prefix)):
+            return index, name.removeprefix(prefix)
+    return None

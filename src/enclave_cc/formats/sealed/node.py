@@ -1,0 +1,65 @@
+"""The nodes of the merged tree: mutable and small, because an image has hundreds of thousands."""
+
+from __future__ import annotations
+
+import stat
+
+IMPLICIT_DIRECTORY_MODE = stat.S_IFDIR | 0o755
+
+
+class Node:
+    """One inode, which several entries may share; ``children`` is None except for directories."""
+
+    __slots__ = (
+        "address",
+        "children",
+        "device",
+        "gid",
+        "mode",
+        "mtime_ns",
+        "mtime_s",
+        "size",
+        "stated_in",
+        "target",
+        "uid",
+        "xattrs",
+    )
+
+    def __init__(self, mode: int) -> None:
+        self.mode = mode
+        self.uid = 0
+        self.gid = 0
+        self.mtime_s = 0
+        self.mtime_ns = 0
+        self.xattrs: dict[bytes, bytes] = {}
+        self.size = 0
+        self.address = 0  # of a file's data, counted from the first byte of the first layer
+        self.target = b""
+        self.device = (0, 0)
+        self.children: dict[bytes, Child] | None = {} if stat.S_ISDIR(mode) else None
+        # The layer whose entry gave the attributes; a directory that a path merely implies has none.
+        self.stated_in = -1
+
+    def forget_attributes(self) -> None:
+        """Become the directory that a path implies."""
+        self.mode = IMPLICIT_DIRECTORY_MODE
+        self.uid = self.gid = self.mtime_s = self.mtime_ns = 0
+        self.xattrs = {}
+        self.stated_in = -1
+
+
+class Child:
+    """A directory entry: a node, and the layer that put it there or last went through it."""
+
+    __slots__ = ("layer", "node")
+
+    def __init__(self, node: Node, layer: int) -> None:
+        self.node = node
+        self.layer = layer
+
+
+def directory_children(node: Node) -> dict[bytes, Child]:
+    """Return the children of a node that is known to be a directory."""
+    if node.children is None:
+        raise TypeError("not a directory")
+    return node.children

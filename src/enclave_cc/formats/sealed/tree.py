@@ -1,0 +1,280 @@
+"""
+Merge the layers of an image into one tree (OCI image specification, "Image Layer Filesystem Changeset").
+
+Only metadata is held: a file is an address in the concatenated layers. A whiteout hides what lower
+layers put there, never what its own layer brings, and it does not matter which of the two comes
+first in the archive. Symbolic links in the middle of a path are followed only if the same layer made
+them; one from a lower layer is replaced by a directory, as happens when layers are unpacked apart
+and stacked. Nothing leaves the root.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.formats.sealed.node import IMPLICIT_DIRECTORY_MODE, Child, Node, directory_children
+from enclave_cc.formats.tar.entry import EntryKind
+
+if TYPE_CHECKING:
+    from enclave_cc.formats.tar.entry import TarEntry
+
+# About 1 KiB each; the largest public images have a few hundred thousand files.
+MAX_NODES: Final = 1_000_000
+# Names, targets and attributes of the whole tree, hidden ones included.
+MAX_TEXT_BYTES: Final = 256 << 20
+MAX_NAME_BYTES: Final = 255
+# Deeper paths cannot be opened by their name (PATH_MAX is 4096).
+MAX_DEPTH: Final = 2048
+_MAX_SYMLINKS: Final = 40
+_MAX_TARGET_BYTES: Final = 4095
+# Linux lists no more than this of one file; an EROFS inode counts its attributes in 16 bits.
+_MAX_XATTRS_BYTES: Final = 128 << 10
+_XATTR_OVERHEAD_BYTES: Final = 8
+
+_WHITEOUT: Final = b".wh."
+_META: Final = b".wh..wh."
+_OPAQUE: Final = b".wh..wh..opq"
+# The overlay file system on top would obey these; an image has no business in its bookkeeping.
+_OVERLAY_XATTR: Final = b"trusted.overlay."
+
+_TYPES: Final = {
+    EntryKind.FILE: stat.S_IFREG,
+    EntryKind.SYMBOLIC_LINK: stat.S_IFLNK,
+    EntryKind.CHARACTER_DEVICE: stat.S_IFCHR,
+    EntryKind.BLOCK_DEVICE: stat.S_IFBLK,
+    EntryKind.DIRECTORY: stat.S_IFDIR,
+    EntryKind.FIFO: stat.S_IFIFO,
+}
+
+
+class LayerError(ValueError):
+    """A layer does not describe a file tree."""
+
+
+class PathEscapesError(LayerError):
+    """A path or the target of a hard link leaves the root."""
+
+
+class TreeTooLargeError(LayerError):
+    """The tree has more files or longer names than we hold in memory."""
+
+
+class Tree:
+    """The merged tree; ``begin_layer`` from the lowest layer upwards, then ``add`` its entries in order."""
+
+    def __init__(self, *, max_nodes: int = MAX_NODES, max_text_bytes: int = MAX_TEXT_BYTES) -> None:
+        self.root = Node(IMPLICIT_DIRECTORY_MODE)
+        self._nodes_left = max_nodes
+        self._text_left = max_text_bytes
+        self._layer = -1
+        self._base = 0
+        # Archives list a directory's entries together, so remembering one directory saves most walks.
+        self._last: tuple[list[bytes], Node] | None = None
+
+    def begin_layer(self, base: int) -> None:
+        """Start the next layer; ``base`` is where its stream begins among all layers."""
+        self._layer += 1
+        self._base = base
+        self._last = None
+
+    def add(self, entry: TarEntry) -> None:
+        """Apply one entry of the current layer; raise ``LayerError`` if that makes no sense."""
+        parts = _split(entry.path)
+        if any(part.startswith(_META) for part in parts[:-1]):
+            return
+        if not parts:
+            self._add_root(entry)
+            return
+        name = parts.pop()
+        if any(part.startswith(_WHITEOUT) for part in parts):
+            raise LayerError("a whiteout has children")
+        directory = self._directory(parts)
+        if name.startswith(_WHITEOUT):
+            self._hide(directory, name)
+        elif entry.kind is EntryKind.HARD_LINK:
+            self._link(directory, name, entry)
+        else:
+            self._put(directory, name, entry)
+
+    def _add_root(self, entry: TarEntry) -> None:
+        if entry.kind is not EntryKind.DIRECTORY:
+            raise LayerError("the root is not a directory")
+        self._state(self.root, entry)
+
+    def _put(self, directory: Node, name: bytes, entry: TarEntry) -> None:
+        children = directory_children(directory)
+        old = children.get(name)
+        if old is not None and entry.kind is EntryKind.DIRECTORY and old.node.children is not None:
+            old.layer = self._layer
+            self._state(old.node, entry)
+            return
+        node = self._new_node(_TYPES[entry.kind])
+        self._place(children, name, node)
+        self._state(node, entry)
+
+    def _state(self, node: Node, entry: TarEntry) -> None:
+        """Give a node the attributes of an entry."""
+        if any(name.startswith(_OVERLAY_XATTR) for name in entry.xattrs):
+            raise LayerError("an extended attribute belongs to the overlay file system")
+        xattr_bytes = sum(
+            len(name) + len(value) + _XATTR_OVERHEAD_BYTES for name, value in entry.xattrs.items()
+        )
+        if xattr_bytes > _MAX_XATTRS_BYTES:
+            raise LayerError("a file has too many extended attributes")
+        if len(entry.target) > _MAX_TARGET_BYTES:
+            raise LayerError("the target of a symbolic link is too long")
+        self._spend(xattr_bytes + len(entry.target))
+        node.mode = _TYPES[entry.kind] | entry.mode
+        node.uid = entry.uid
+        node.gid = entry.gid
+        node.mtime_s = entry.mtime_s
+        node.mtime_ns = entry.mtime_ns
+        node.xattrs = entry.xattrs
+        node.size = entry.size
+        node.address = self._base + entry.data_offset
+        node.target = entry.target
+        node.device = entry.device
+        node.stated_in = self._layer
+
+    def _link(self, directory: Node, name: bytes, entry: TarEntry) -> None:
+        parts = _split(entry.target)
+        if not parts:
+            raise LayerError("a hard link points to the root")
+        target = self._existing(parts)
+        if target is None or target.children is not None:
+            raise LayerError("a hard link points to nothing, or to a directory")
+        self._place(directory_children(directory), name, target)
+
+    def _place(self, children: dict[bytes, Child], name: bytes, node: Node) -> None:
+        old = children.get(name)
+        if old is None:
+            self._spend(len(name))
+        else:
+            # The remembered directory may have been reached through what goes now.
+            self._last = None
+        children[name] = Child(node, self._layer)
+
+    def _hide(self, directory: Node, whiteout: bytes) -> None:
+        self._last = None
+        if whiteout == _OPAQUE:
+            self._prune(directory)
+            return
+        if whiteout.startswith(_META):
+            return
+        name = whiteout.removeprefix(_WHITEOUT)
+        if name in (b"", b".", b".."):
+            raise LayerError("a whiteout names nothing")
+        children = directory_children(directory)
+        child = children.get(name)
+        if child is None:
+            return
+        if child.layer != self._layer:
+            del children[name]
+        elif child.node.children is not None:
+            self._uncover(child.node)
+
+    def _prune(self, directory: Node) -> None:
+        """Remove what lower layers put below a directory, at any depth."""
+        pending = [directory]
+        while pending:
+            children = directory_children(pending.pop())
+            for name, child in list(children.items()):
+                if child.layer != self._layer:
+                    del children[name]
+                elif child.node.children is not None:
+                    self._forget_lower_attributes(child.node)
+                    pending.append(child.node)
+
+    def _uncover(self, directory: Node) -> None:
+        """Turn a directory that this layer went through into one that this layer made."""
+        self._forget_lower_attributes(directory)
+        self._prune(directory)
+
+    def _forget_lower_attributes(self, directory: Node) -> None:
+        if directory.stated_in != self._layer:
+            directory.forget_attributes()
+
+    def _directory(self, parts: list[bytes]) -> Node:
+        """Return the directory of a path; make what is missing, as unpacking would."""
+        if self._last is not None and self._last[0] == parts:
+            return self._last[1]
+        resolved = self._resolve(parts)
+        node = self.root
+        for part in resolved:
+            node = self._enter(node, part)
+        self._last = (parts, node)
+        return node
+
+    def _enter(self, node: Node, name: bytes) -> Node:
+        children = directory_children(node)
+        child = children.get(name)
+        if child is None or child.node.children is None:
+            made = self._new_node(IMPLICIT_DIRECTORY_MODE)
+            self._place(children, name, made)
+            return made
+        child.layer = self._layer
+        return child.node
+
+    def _existing(self, parts: list[bytes]) -> Node | None:
+        """Return what a path names, in this layer or a lower one; the last part is not followed."""
+        node: Node | None = self.root
+        for part in [*self._resolve(parts[:-1]), parts[-1]]:
+            child = _child(node, part)
+            node = child.node if child is not None else None
+        return node
+
+    def _resolve(self, parts: list[bytes]) -> list[bytes]:
+        """Replace the symbolic links of this layer by where they point to; the root contains all of it."""
+        done: list[bytes] = []
+        nodes: list[Node | None] = [self.root]
+        pending = parts[::-1]
+        links_left = _MAX_SYMLINKS
+        while pending:
+            part = pending.pop()
+            if part == b"..":
+                if done:
+                    done.pop()
+                    nodes.pop()
+                continue
+            if len(part) > MAX_NAME_BYTES:
+                raise LayerError("a name is too long")
+            child = _child(nodes[-1], part)
+            if child is not None and child.layer == self._layer and stat.S_ISLNK(child.node.mode):
+                if links_left == 0:
+                    raise LayerError("a path has too many symbolic links")
+                links_left -= 1
+                target = child.node.target
+                if target.startswith(b"/"):
+                    done, nodes = [], [self.root]
+                pending += [step for step in reversed(target.split(b"/")) if step not in (b"", b".")]
+            else:
+                done.append(part)
+                nodes.append(child.node if child is not None else None)
+            if len(done) + len(pending) > MAX_DEPTH:
+                raise LayerError("a path is too deep")
+        return done
+
+    def _new_node(self, mode: int) -> Node:
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            raise TreeTooLargeError("the image has too many files")
+        return Node(mode)
+
+    def _spend(self, text_bytes: int) -> None:
+        self._text_left -= text_bytes
+        if self._text_left < 0:
+            raise TreeTooLargeError("the image's names and attributes are too long together")
+
+
+def _child(node: Node | None, name: bytes) -> Child | None:
+    return node.children.get(name) if node is not None and node.children is not None else None
+
+
+def _split(path: bytes) -> list[bytes]:
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    if b".." in parts:
+        raise PathEscapesError("a path leaves the root")
+    if any(len(part) > MAX_NAME_BYTES for part in parts):
+        raise LayerError("a name is too long")
+    return parts

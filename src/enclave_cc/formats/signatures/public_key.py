@@ -1,0 +1,89 @@
+"""The public keys that image signatures are verified under, and how each kind verifies."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final, Self
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
+
+MAX_KEY_BYTES: Final = 16 << 10
+_MIN_RSA_BITS: Final = 2048
+
+_Key = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A verification key and a short name for it that people can compare."""
+
+    key: _Key
+    fingerprint: str
+
+    @classmethod
+    def from_pem(cls, data: bytes) -> Self:
+        """
+        Read a PEM ``SubjectPublicKeyInfo``; raise ``InvalidInputError`` (signature-key-invalid).
+
+        P-256, P-384, Ed25519 and RSA from 2048 bits are known; whatever else a PEM file holds is not.
+        """
+        try:
+            key = _supported(serialization.load_pem_public_key(data[:MAX_KEY_BYTES]))
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise InvalidInputError(
+                "signature-key-invalid",
+                "a signature verification key is malformed or of an unknown kind",
+                stage=Stage.POLICY,
+                detail=str(error),
+            ) from error
+        spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return cls(key, f"sha256:{hashlib.sha256(spki).hexdigest()}")
+
+    def verify(self, message: bytes, signature: bytes) -> None:
+        """Raise ``RefusedError`` (signature-key-refused) unless the key's holder signed the message."""
+        try:
+            self._verify(message, signature)
+        except (InvalidSignature, ValueError) as error:
+            raise RefusedError(
+                "signature-key-refused",
+                "a signature was made by another key",
+                stage=Stage.VERIFY,
+                detail=self.fingerprint,
+            ) from error
+
+    def _verify(self, message: bytes, signature: bytes) -> None:
+        match self.key:
+            case ed25519.Ed25519PublicKey():
+                self.key.verify(signature, message)
+            case rsa.RSAPublicKey():
+                self.key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+            case _:
+                _verify_ecdsa(self.key, message, signature)
+
+
+def _verify_ecdsa(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> None:
+    """Verify DER signatures; signers pair P-384 with SHA-384 or, by default of cosign, with SHA-256."""
+    if key.curve.name == ec.SECP384R1.name:
+        try:
+            key.verify(signature, message, ec.ECDSA(hashes.SHA384()))
+        except InvalidSignature:
+            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        return
+    key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+
+
+def _supported(key: object) -> _Key:
+    match key:
+        case ec.EllipticCurvePublicKey() if key.curve.name in {ec.SECP256R1.name, ec.SECP384R1.name}:
+            return key
+        case ed25519.Ed25519PublicKey():
+            return key
+        case rsa.RSAPublicKey() if key.key_size >= _MIN_RSA_BITS:
+            return key
+        case _:
+            raise ValueError(f"{type(key).__name__} is not supported")

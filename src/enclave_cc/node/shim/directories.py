@@ -1,0 +1,45 @@
+"""Directory trees of a pod: private when made, removed without following links."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+_PRIVATE: Final = 0o700
+
+
+def make_private(path: str) -> None:
+    """Make a directory and its parents, readable by their owner only."""
+    os.makedirs(path, _PRIVATE, exist_ok=True)
+
+
+def write_private(path: str, data: bytes) -> None:
+    """Write a small file that only its owner reads."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a tree as far as possible; what is absent counts as removed, links are not followed."""
+    try:
+        entries = list(os.scandir(path))
+    except OSError:
+        entries = []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(entry.path)
+        else:
+            _quietly(os.unlink, entry.path)
+    _quietly(os.rmdir, path)
+
+
+def _quietly(remove: Callable[[str], None], path: str) -> None:
+    try:
+        remove(path)
+    except OSError:
+        return

@@ -1,0 +1,66 @@
+"""The node's configuration as the shim reads it: the same file as the daemon's, the few members it needs."""
+
+from __future__ import annotations
+
+from enclave_cc.node.shim.json_text import InvalidJson, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_MAX_BYTES: Final = 1 << 16
+
+
+class InvalidSettings(Exception):  # noqa: N818 - reads as a state
+    """The configuration file cannot be used; the text says which member is wrong."""
+
+
+class Settings:
+    """Paths of this node."""
+
+    __slots__ = (
+        "agent_bundle",
+        "boot_bundle",
+        "node_socket",
+        "platform_socket",
+        "runc",
+        "runc_root",
+        "state",
+    )
+
+    def __init__(self, members: dict[str, str]) -> None:
+        self.state = members["state"]
+        self.runc = members["runc"]
+        self.runc_root = members["runc_root"]
+        self.agent_bundle = members["agent_bundle"]
+        self.boot_bundle = members["boot_bundle"]
+        self.platform_socket = members["platform_socket"]
+        self.node_socket = members["node_socket"]
+
+    @classmethod
+    def read(cls, path: str) -> Settings:
+        """Read the file; raise ``InvalidSettings``."""
+        try:
+            with open(path, "rb") as file:
+                document = loads(file.read(_MAX_BYTES))
+        except (OSError, InvalidJson) as error:
+            raise InvalidSettings(f"{path}: {error}") from error
+        if not isinstance(document, dict):
+            raise InvalidSettings(f"{path}: is not an object")
+        for name in cls.__slots__:
+            value = document.get(name)
+            if not isinstance(value, str) or not value.startswith("/"):
+                raise InvalidSettings(f"{path}: {name} is not an absolute path")
+        return cls(document)
+
+    def containers_root(self, namespace: str) -> str:
+        """Return runc's root for pods' containers."""
+        return f"{self.runc_root}/{namespace}"
+
+    def agents_root(self, namespace: str) -> str:
+        """Return runc's root for agents, apart from the containers that containerd knows."""
+        return f"{self.runc_root}/agents-{namespace}"
+
+    def pod(self, sandbox_id: str) -> str:
+        """Return the directory of one pod."""
+        return f"{self.state}/pods/{sandbox_id}"

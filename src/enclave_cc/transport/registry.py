@@ -1,0 +1,170 @@
+"""
+An OCI distribution client: it moves bytes and maps failures, and checks nothing about content.
+
+Whoever calls it compares digests and verifies signatures; a registry is an untrusted party. What
+this module does promise: every answer is bounded in size and time, credentials go to the registry
+and to the token service it names over TLS only (plain HTTP only where the caller listed the host),
+and never along a redirect to another origin.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin, urlsplit
+
+from enclave_cc.core.errors import Stage, UnavailableError
+from enclave_cc.formats.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
+from enclave_cc.transport.registry_auth import RegistryAuth, anonymous
+from enclave_cc.transport.registry_http import RegistryHttp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from enclave_cc.formats.oci.reference import Reference
+    from enclave_cc.transport.registry_auth import Credentials
+
+# The distribution specification lets registries refuse larger manifests.
+MAX_MANIFEST_BYTES: Final = 4 << 20
+# Large enough that a chunk's overhead in Python vanishes, small enough to keep stages overlapping.
+CHUNK_BYTES: Final = 256 << 10
+# One answer, from first byte sent to last byte received; blobs have a deadline of their own.
+DEFAULT_DEADLINE_S: Final = 30.0
+DEFAULT_BLOB_DEADLINE_S: Final = 3600.0
+# A transient failure is tried again; a blob is resumed where it stopped, and progress resets the count.
+ATTEMPTS: Final = 3
+_BACKOFF_S: Final = 0.2
+
+_DEFAULT_HOSTS: Final = {"docker.io": "registry-1.docker.io"}
+_ACCEPTED_MANIFESTS: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
+_OK: Final = 200
+_CREATED: Final = 201
+_ACCEPTED: Final = 202
+_PARTIAL: Final = 206
+_NOT_FOUND: Final = 404
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedManifest:
+    """A body as a registry sent it, and what the registry calls it. Both are claims."""
+
+    body: bytes
+    media_type: str
+
+
+class RegistryClient:
+    """Talks to any number of registries, with one connection pool and one token cache."""
+
+    def __init__(
+        self,
+        *,
+        insecure_http: Collection[str] = (),
+        ca_pem: str = "",
+        credentials: Callable[[str], Credentials | None] = anonymous,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        blob_deadline_s: float = DEFAULT_BLOB_DEADLINE_S,
+    ) -> None:
+        http = RegistryHttp(insecure_http=frozenset(insecure_http), ca_pem=ca_pem, deadline_s=deadline_s)
+        self._http = http
+        self._auth = RegistryAuth(http, credentials)
+        self._blob_deadline_s = blob_deadline_s
+
+    def close(self) -> None:
+        """Drop the pooled connections."""
+        self._http.close()
+
+    def manifest(self, reference: Reference, *, digest_or_tag: str) -> FetchedManifest:
+        """
+        Fetch a manifest or an index.
+
+        Raises ``InvalidInputError`` (image-not-found, registry-access-denied, registry-response-invalid)
+        and ``UnavailableError`` (registry-unavailable).
+        """
+        url = self._url(reference, "manifests", digest_or_tag)
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._fetch_manifest(url, reference)
+            except UnavailableError:
+                time.sleep(_BACKOFF_S * attempt)
+        return self._fetch_manifest(url, reference)
+
+    def blob(self, reference: Reference, descriptor_digest: str, *, offset: int = 0) -> Iterator[bytes]:
+        """
+        Stream a blob from ``offset``; a connection that breaks is resumed where it stopped.
+
+        The caller counts bytes: a registry that sends too many is not noticed here. Raises as
+        ``manifest`` does, on the first step of the iteration.
+        """
+        url = self._url(reference, "blobs", descriptor_digest)
+        position, attempts = offset, 0
+        deadline = time.monotonic() + self._blob_deadline_s
+        while True:
+            try:
+                for chunk in self._stream(url, reference, position):
+                    position += len(chunk)
+                    attempts = 0
+                    self._http.require_time(deadline)
+                    yield chunk
+            except UnavailableError:
+                attempts += 1
+                if attempts >= ATTEMPTS or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_BACKOFF_S * attempts)
+            else:
+                return
+
+    def has_blob(self, reference: Reference, digest: str) -> bool:
+        """Tell whether the repository holds a blob already."""
+        url = self._url(reference, "blobs", digest)
+        with self._auth.request("HEAD", url, reference, push=True) as response:
+            self._http.expect(response, {_OK, _NOT_FOUND}, stage=Stage.STORE)
+            return response.status == _OK
+
+    def upload_blob(
+        self, reference: Reference, digest: str, data: bytes | Iterable[bytes], *, size: int
+    ) -> None:
+        """Upload a blob in one request after opening an upload; ``size`` is its length in bytes."""
+        start = self._url(reference, "blobs", "uploads/")
+        with self._auth.request("POST", start, reference, push=True) as response:
+            self._http.expect(response, {_ACCEPTED}, stage=Stage.STORE)
+            location = urljoin(start, response.headers.get("Location", ""))
+        self._http.require_allowed(location)
+        separator = "&" if urlsplit(location).query else "?"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        with self._auth.request(
+            "PUT", f"{location}{separator}digest={digest}", reference, push=True, headers=headers, body=data
+        ) as response:
+            self._http.expect(response, {_CREATED}, stage=Stage.STORE)
+
+    def put_manifest(self, reference: Reference, tag: str, body: bytes, media_type: str) -> None:
+        """Store a manifest or an index under a tag or a digest."""
+        url = self._url(reference, "manifests", tag)
+        headers = {"Content-Type": media_type}
+        with self._auth.request("PUT", url, reference, push=True, headers=headers, body=body) as response:
+            self._http.expect(response, {_CREATED}, stage=Stage.STORE)
+
+    def _fetch_manifest(self, url: str, reference: Reference) -> FetchedManifest:
+        headers = {"Accept": _ACCEPTED_MANIFESTS}
+        with self._auth.request("GET", url, reference, headers=headers) as response:
+            self._http.expect(response, {_OK}, stage=Stage.FETCH)
+            body = self._http.read_bounded(response, MAX_MANIFEST_BYTES)
+            content_type = response.headers.get("Content-Type", "")
+        return FetchedManifest(body, content_type.partition(";")[0].strip())
+
+    def _stream(self, url: str, reference: Reference, offset: int) -> Iterator[bytes]:
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._auth.request("GET", url, reference, headers=headers) as response:
+            self._http.expect(response, {_OK, _PARTIAL}, stage=Stage.FETCH)
+            # A registry may ignore the range and begin at the beginning; then the known part is skipped.
+            skip = offset if response.status == _OK else 0
+            for chunk in self._http.chunks(response, CHUNK_BYTES):
+                if skip >= len(chunk):
+                    skip -= len(chunk)
+                    continue
+                yield chunk[skip:]
+                skip = 0
+
+    def _url(self, reference: Reference, kind: str, name: str) -> str:
+        host = _DEFAULT_HOSTS.get(reference.registry, reference.registry)
+        return f"{self._http.scheme(reference.registry)}://{host}/v2/{reference.repository}/{kind}/{name}"

@@ -1,0 +1,1 @@
+"""From evidence to a signed statement about it: verification, comparison, policy, token."""

@@ -1,0 +1,1 @@
+"""The key broker over HTTP: handshakes, resources, administration, findings, explanations."""

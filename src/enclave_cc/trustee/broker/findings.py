@@ -1,0 +1,68 @@
+"""
+``POST findings``: an attested enclave tells its owner what it refused, and with which values.
+
+This is the only way for values to leave an enclave; they go into the log of the broker that the
+enclave's own configuration names, never to the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.core.fields import FieldError, Fields
+from enclave_cc.core.findings import Finding
+from enclave_cc.core.strict_json import InvalidJsonError, loads
+from enclave_cc.trustee.audit.log import Event
+from enclave_cc.trustee.broker.errors import KbsRefusal
+from enclave_cc.trustee.broker.exchange import Reply, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from enclave_cc.trustee.audit.log import AuditLog
+    from enclave_cc.trustee.broker.attested import ClientRecognition
+    from enclave_cc.trustee.broker.exchange import Exchange
+
+_FAILURE: Final = "FindingsError"
+# A refused image with a dozen layers leaves fewer than forty.
+MAX_FINDINGS: Final = 128
+_MAX_BYTES: Final = 1 << 20
+_MAX_WORD_CHARS: Final = 64
+_MAX_DETAIL_CHARS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FindingsRoutes:
+    """Takes findings of attested clients."""
+
+    clients: ClientRecognition
+    audit: AuditLog
+
+    def routes(self) -> Mapping[tuple[str, str], Route]:
+        """Return the route by method and first segment."""
+        return {("POST", "findings"): Route(self.accept, _FAILURE)}
+
+    def accept(self, exchange: Exchange) -> Reply:
+        """Write the findings into the log, under the request's id."""
+        self.clients.require(exchange)
+        try:
+            fields, findings = _parse(exchange.body)
+        except (InvalidJsonError, FieldError) as error:
+            raise KbsRefusal(_FAILURE, code="findings-malformed", detail=str(error)) from error
+        self.audit.record(Event.FINDINGS, exchange.request_id, fields=fields, findings=findings)
+        return Reply()
+
+
+def _parse(body: bytes) -> tuple[dict[str, str], tuple[Finding, ...]]:
+    fields = Fields(loads(body, max_bytes=_MAX_BYTES), "findings")
+    fields.only("stage", "code", "detail", "findings")
+    words = {name: fields.text(name) for name in ("stage", "code")}
+    for name, word in words.items():
+        if len(word) > _MAX_WORD_CHARS:
+            raise fields.error(name, "is too long")
+    items = fields.array("findings")
+    if len(items) > MAX_FINDINGS:
+        raise fields.error("findings", f"has more than {MAX_FINDINGS} items")
+    detail = fields.text("detail", default="")[:_MAX_DETAIL_CHARS]
+    return {**words, "detail": detail}, tuple(Finding.from_json(item) for item in items)

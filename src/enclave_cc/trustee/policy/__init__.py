@@ -1,0 +1,1 @@
+"""The owner's rules, in Rego, evaluated behind a fence."""

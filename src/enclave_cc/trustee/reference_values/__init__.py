@@ -1,0 +1,1 @@
+"""The values that the owner expects evidence to show."""

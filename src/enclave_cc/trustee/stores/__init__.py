@@ -1,0 +1,1 @@
+"""Where the relying party keeps things: one port, SQLite behind it."""

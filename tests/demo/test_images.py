@@ -1,0 +1,79 @@
+"""The demo's images are made in memory, the same every time, with what the story needs in them."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+from enclave_cc.demo import busybox_image, debian_image
+from enclave_cc.demo.image_plan import Compression
+from enclave_cc.demo.layer_tar import LayerTar
+
+
+def _entries(tar):
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return {entry.name: entry for entry in archive}
+
+
+def _content(tar, name):
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return archive.extractfile(name).read()
+
+
+def test_the_parents_of_a_file_come_before_it_and_once():
+    layer = LayerTar()
+    layer.file("a/b/one", b"1")
+    layer.file("a/b/two", b"2")
+    assert list(_entries(layer.finish())) == ["a", "a/b", "a/b/one", "a/b/two"]
+
+
+def test_a_whiteout_stands_beside_what_it_removes():
+    layer = LayerTar()
+    layer.whiteout("usr/share/doc")
+    layer.whiteout("top")
+    assert {"usr/share/.wh.doc", ".wh.top"} <= set(_entries(layer.finish()))
+
+
+def test_equal_input_gives_equal_layers(tmp_path):
+    (tmp_path / "busybox").write_bytes(b"program")
+    first, second = (busybox_image.workload_image(tmp_path / "busybox", marker="m") for _ in range(2))
+    assert first == second
+
+
+def test_the_workload_carries_its_marker_and_a_large_file_that_nobody_reads_at_start(tmp_path):
+    (tmp_path / "busybox").write_bytes(b"program")
+    plan = busybox_image.workload_image(tmp_path / "busybox", marker="the-marker")
+    data = plan.layers[-1].tar
+    assert _content(data, busybox_image.MARKER_FILE) == b"the-marker\n"
+    assert _entries(data)[busybox_image.UNTOUCHED_FILE].size == busybox_image.UNTOUCHED_BYTES
+    assert busybox_image.UNTOUCHED_FILE not in _content(plan.layers[0].tar, "usr/local/bin/greet").decode()
+
+
+def test_the_server_image_has_libraries_server_data_and_removals(tmp_path, monkeypatch):
+    packages = [tmp_path / "libc6_1_amd64.deb", tmp_path / "redis-server_1_amd64.deb"]
+    for path in packages:
+        path.write_bytes(b"")
+    entry = tarfile.TarInfo("usr/bin/redis-server")
+    entry.type, entry.linkname = tarfile.SYMTYPE, "redis-check-rdb"
+    monkeypatch.setattr(debian_image, "closure", lambda roots: roots)
+    monkeypatch.setattr(debian_image, "download", lambda _packages, _cache: tuple(packages))
+    monkeypatch.setattr(debian_image, "files", lambda _package: [(entry, b"")])
+    plan = debian_image.server_image(tmp_path, port=7777, marker="the-marker")
+    libraries, server, configuration, removals = (layer.tar for layer in plan.layers)
+    assert debian_image.REMOVED_FILE in _entries(libraries)
+    assert "usr/bin/redis-server" in _entries(server)
+    assert b"port 7777\n" in _content(configuration, "etc/redis/redis.conf")
+    base = _content(configuration, "var/lib/redis/appendonlydir/appendonly.aof.1.base.aof")
+    assert b"$8\r\ngreeting\r\n$10\r\nthe-marker\r\n" in base
+    assert {"usr/share/.wh.doc", "etc/.wh.secret.txt"} <= set(_entries(removals))
+    assert [layer.compression for layer in plan.layers] == [
+        Compression.GZIP,
+        Compression.ZSTD,
+        Compression.GZIP,
+        Compression.NONE,
+    ]
+
+
+def test_pseudo_random_bytes_depend_on_the_seed_only():
+    assert busybox_image.pseudo_random(64, seed="a") == busybox_image.pseudo_random(64, seed="a")
+    assert busybox_image.pseudo_random(64, seed="a") != busybox_image.pseudo_random(64, seed="b")
