@@ -20,9 +20,11 @@ def report_failure(error: EnclaveCcError) -> int:
     lines = [f"error: {error.summary} [{error.code}, stage {error.stage}]"]
     if error.detail:
         lines.append(f"  detail: {error.detail}")
-    for finding in error.findings:
-        if finding.outcome is Outcome.FAILED:
-            lines.append(f"  {finding.rule}: expected {finding.expected}, found {finding.actual}")
+    lines.extend(
+        f"  {finding.rule}: expected {finding.expected}, found {finding.actual}"
+        for finding in error.findings
+        if finding.outcome is Outcome.FAILED
+    )
     lines.append(f"  what to do: {error.remedy}")
     print("\n".join(lines), file=sys.stderr)  # noqa: T201  # this is the command line's output
     return error.exit_status

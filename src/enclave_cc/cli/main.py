@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Final
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from enclave_cc import __version__
 from enclave_cc.cli.failure import report_failure
@@ -38,6 +38,7 @@ COMMANDS: Final = (
     ("image",),
     ("image", "keygen"),
     ("image", "encrypt"),
+    ("image", "sign"),
     ("image", "push"),
     ("image", "inspect"),
     ("kbs",),
@@ -64,7 +65,8 @@ COMMANDS: Final = (
 )
 
 _EPILOGUE: Final = (
-    "Exit status: 0 done, 64 wrong usage, 65 bad input, 69 a peer is unavailable, 70 internal fault, 77 refused."
+    "Exit status: 0 done, 64 wrong usage, 65 bad input, 69 a peer is unavailable, "
+    "70 internal fault, 77 refused."
 )
 _USAGE_STATUS: Final = 64
 
@@ -91,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = build_app()(arguments, exit_on_error=False)
     except EnclaveCcError as error:
         sys.exit(report_failure(error))
+    except CycloptsError:
+        # cyclopts has said what is wrong already.
+        sys.exit(_USAGE_STATUS)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(result if isinstance(result, int) else 0)

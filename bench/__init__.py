@@ -1,0 +1,1 @@
+"""Measurements: medians of interleaved runs, never a timed test."""
