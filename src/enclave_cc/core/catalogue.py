@@ -157,10 +157,10 @@ REMEDIES: Final[dict[str, str]] = {
     # --- node
     "node-config-invalid": "correct the node's configuration file; the detail names the member",
     "containerd-unavailable": "check containerd's service and the daemon's containerd_socket setting",
-    "container-unknown": "create containers through the CRI; if the image was removed meanwhile, pull it again",
+    "container-image-unknown": "create containers through the CRI; if the image was removed, pull it again",
     "blob-too-large": "split the layer; the agent still fetches it from the registry itself",
-    "initdata-ambiguous": "keep one of enclave-cc.dev/initdata and io.katacontainers.config.hypervisor.cc_init_data",
-    "pod-not-running": "create containers through the CRI; if the sandbox died, let the kubelet recreate the pod",
+    "initdata-ambiguous": "keep one of the two annotations, enclave-cc.dev/initdata or the CoCo one",
+    "pod-not-running": "use the CRI; if the sandbox died, let the kubelet recreate the pod",
     "node-daemon-unavailable": "check the enclave-cc node daemon's service and log on this node",
     "agent-unavailable": "see agent.log in the pod's run directory on this node, then recreate the pod",
     "agent-start-failed": "run `enclave-cc doctor` on this node; the shim's log names the cause",
@@ -168,7 +168,7 @@ REMEDIES: Final[dict[str, str]] = {
     "platform-unavailable": "check the platform daemon's service and log on this node",
     "boot-failed": "see the shim's log on this node; a bug report needs it",
     "create-cancelled": "nothing to do if you removed it; otherwise let the kubelet create it again",
-    "create-timed-out": "let the kubelet try again, or raise its runtimeRequestTimeout; large images need a warm cache",
+    "create-timed-out": "let the kubelet try again; for large images raise its runtimeRequestTimeout",
     "checkpoint-refused": "stop the container instead",
     # --- agent
     "initdata-invalid": "correct the initdata; the detail names the line or the member",

@@ -71,7 +71,7 @@ class RegistryAuth:
         try:
             if response.status == _UNAUTHORIZED and replayable:
                 self._answer_challenge(response, urlsplit(url).netloc, reference, push=push)
-                response.release_conn()
+                response.close()
                 response = self._authorized(method, url, reference, push=push, headers=wanted, body=body)
             if method in {"GET", "HEAD"}:
                 response = self._follow(response, method, url, wanted)
@@ -105,7 +105,6 @@ class RegistryAuth:
                 return response
             location = urljoin(url, response.headers.get("Location", ""))
             response.close()
-            response.release_conn()
             response, url = self._http.open(method, location, headers=headers), location
         response.close()
         raise _invalid("too many redirects")

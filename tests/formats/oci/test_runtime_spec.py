@@ -1,0 +1,72 @@
+"""The host's specification is read with bounds, and paths mean what they say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enclave_cc.core.errors import InvalidInputError
+from enclave_cc.formats.oci.runtime_spec import RuntimeSpec, SpecProcess
+
+
+def spec(**process):
+    return json.dumps({"process": {"args": ["a"], "cwd": "/"} | process, "mounts": []}).encode()
+
+
+def mounting(**mount):
+    return json.dumps({"process": {"args": ["a"]}, "mounts": [mount]}).encode()
+
+
+def test_process_and_mounts_are_read():
+    data = json.dumps(
+        {
+            "process": {
+                "args": ["/bin/x", "1"],
+                "env": ["A=b"],
+                "cwd": "/w",
+                "user": {"uid": 3, "gid": 4},
+                "terminal": True,
+            },
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}, {"destination": "/data"}],
+        }
+    ).encode()
+    read = RuntimeSpec.parse(data)
+    assert read.process == SpecProcess(("/bin/x", "1"), ("A=b",), "/w", 3, 4, terminal=True)
+    assert [mount.is_bind for mount in read.mounts] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b'{"process":[]}',
+        spec(args=[1]),
+        spec(args=["a\0b"]),
+        spec(env=["A"] * 16385),
+        spec(user={"uid": "0"}),
+        mounting(destination="/etc/../dev/x"),
+        mounting(destination="relative"),
+        mounting(destination="//proc"),
+        mounting(destination="/proc/"),
+        mounting(),
+        b'{"process":{},"mounts":[' + b",".join([b"{}"] * 1025) + b"]}",
+        b'"' + b"x" * (2 << 20) + b'"',
+    ],
+)
+def test_doubtful_specifications_are_refused(data):
+    with pytest.raises(InvalidInputError) as caught:
+        RuntimeSpec.parse(data)
+    assert caught.value.code == "runtime-spec-invalid"
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_but_the_declared_error(data):
+    for parse in (RuntimeSpec.parse, SpecProcess.parse):
+        try:
+            parse(data)
+        except InvalidInputError as error:
+            assert error.code == "runtime-spec-invalid"  # noqa: PT017

@@ -1,0 +1,208 @@
+"""A registry on loopback that stores what is pushed and misbehaves on request."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+TOKEN = "token-of-the-simulator"
+
+
+class RegistrySimulator:
+    """State, and the switches that tests turn."""
+
+    def __init__(self):
+        self.blobs = {}
+        self.manifests = {}
+        self.requests = []
+        # "" = open, "bearer" or "basic" = asks for the credentials below
+        self.auth = ""
+        self.user, self.password = "alice", "secret"
+        self.realm = ""
+        self.token_answer = json.dumps({"token": TOKEN}).encode()
+        # statuses that the next requests get instead of an answer
+        self.statuses = []
+        # digest -> bytes served instead
+        self.lies = {}
+        # how many bytes of a blob are sent before the connection breaks, once per entry
+        self.breaks = []
+        self.ignore_range = False
+        self.redirect_to = ""
+        self.silence_s = 0.0
+        self.finished = threading.Event()
+        self.server = None
+
+    @property
+    def host(self):
+        return f"127.0.0.1:{self.server.server_address[1]}"
+
+    def add_blob(self, data):
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self.blobs[digest] = data
+        return digest
+
+    def add_manifest(self, repository, name, body, media_type="application/vnd.oci.image.manifest.v1+json"):
+        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        self.manifests[repository, name] = (body, media_type)
+        self.manifests[repository, digest] = (body, media_type)
+        return digest
+
+    def paths(self, method):
+        return [path for seen, path, _ in self.requests if seen == method]
+
+
+@contextmanager
+def running_registry(tls=None):
+    """Serve until the block ends; ``tls`` is an SSL context for a registry that has a certificate."""
+    simulator = RegistrySimulator()
+    handler = type("Handler", (_Handler,), {"simulator": simulator})
+    simulator.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    simulator.server.daemon_threads = True
+    if tls is not None:
+        simulator.server.socket = tls.wrap_socket(
+            simulator.server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    thread = threading.Thread(target=simulator.server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield simulator
+    finally:
+        simulator.finished.set()
+        simulator.server.shutdown()
+        simulator.server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    simulator = None
+    timeout = 5
+
+    def log_message(self, *_):
+        pass
+
+    def handle(self):
+        try:
+            super().handle()
+        except OSError:
+            self.close_connection = True
+
+    def do_GET(self):
+        self._serve()
+
+    def do_HEAD(self):
+        self._serve()
+
+    def do_POST(self):
+        self._serve()
+
+    def do_PUT(self):
+        self._serve()
+
+    def _serve(self):
+        simulator = self.simulator
+        simulator.requests.append((self.command, self.path, dict(self.headers)))
+        if simulator.silence_s:
+            simulator.finished.wait(simulator.silence_s)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urlsplit(self.path)
+        if parts.path == "/token":
+            return self._token()
+        if simulator.statuses:
+            return self._answer(simulator.statuses.pop(0), b"")
+        if simulator.auth and not self._authorized():
+            return self._challenge()
+        return self._route(parts, body)
+
+    def _route(self, parts, body):
+        repository, kind, name = _split(parts.path)
+        match self.command, kind:
+            case (("GET" | "HEAD"), "manifests"):
+                return self._manifest(repository, name)
+            case "PUT", "manifests":
+                media_type = self.headers["Content-Type"]
+                self.simulator.add_manifest(repository, name, body, media_type)
+                return self._answer(201, b"")
+            case "POST", "blobs":
+                return self._answer(202, b"", {"Location": f"/v2/{repository}/blobs/uploads/1?state=x"})
+            case "PUT", "blobs":
+                digest = parse_qs(parts.query)["digest"][0]
+                stored = self.simulator.add_blob(body)
+                return self._answer(201 if stored == digest else 400, b"")
+            case (("GET" | "HEAD"), "blobs"):
+                return self._blob(name)
+        return self._answer(404, b"")
+
+    def _manifest(self, repository, name):
+        body, media_type = self.simulator.manifests.get((repository, name), (None, ""))
+        if body is None:
+            return self._answer(404, b"")
+        return self._answer(200, body, {"Content-Type": media_type})
+
+    def _blob(self, digest):
+        simulator = self.simulator
+        data = simulator.lies.get(digest, simulator.blobs.get(digest))
+        if data is None:
+            return self._answer(404, b"")
+        if simulator.redirect_to:
+            return self._answer(307, b"", {"Location": f"{simulator.redirect_to}{self.path}"})
+        begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        if begin and not simulator.ignore_range:
+            return self._answer(206, data[begin:])
+        if simulator.breaks and self.command == "GET":
+            return self._broken(data, simulator.breaks.pop(0))
+        return self._answer(200, data)
+
+    def _broken(self, data, size):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[:size])
+        self.close_connection = True
+
+    def _token(self):
+        if self.simulator.auth == "bearer" and self._basic() != (
+            self.simulator.user,
+            self.simulator.password,
+        ):
+            return self._answer(401, b"")
+        return self._answer(200, self.simulator.token_answer)
+
+    def _authorized(self):
+        if self.simulator.auth == "basic":
+            return self._basic() == (self.simulator.user, self.simulator.password)
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def _basic(self):
+        scheme, _, value = self.headers.get("Authorization", "").partition(" ")
+        return tuple(base64.b64decode(value).decode().split(":", 1)) if scheme == "Basic" else None
+
+    def _challenge(self):
+        if self.simulator.auth == "basic":
+            return self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="r"'})
+        realm = self.simulator.realm or f"http://{self.simulator.host}/token"
+        return self._answer(401, b"", {"WWW-Authenticate": f'Bearer realm="{realm}",service="s"'})
+
+    def _answer(self, status, body, headers=None):
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _split(path):
+    """Cut /v2/<repository>/<kind>/<name>."""
+    pieces = path.removeprefix("/v2/").split("/")
+    kinds = [number for number, piece in enumerate(pieces) if piece in {"manifests", "blobs"}]
+    if not kinds:
+        return "", "", ""
+    at = kinds[-1]
+    return "/".join(pieces[:at]), pieces[at], "/".join(pieces[at + 1 :])
