@@ -24,6 +24,8 @@ OUTPUT_BYTES: Final = 1 << 20
 _ZSTD_WINDOW_BYTES: Final = 128 << 20
 # Window bits of 31 ask zlib's interface for the gzip format.
 _GZIP_FORMAT: Final = 31
+# The package's stub declares the class as a value.
+_GZIP_ERROR: Final[type[Exception]] = isal_zlib.error  # type: ignore[assignment]
 
 
 class CorruptStreamError(ValueError):
@@ -61,7 +63,7 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
             if not piece:
                 raise CorruptStreamError("the gzip stream breaks off")
             yield piece
-    except isal_zlib.error as error:
+    except _GZIP_ERROR as error:
         raise CorruptStreamError(str(error)) from error
     if not members:
         raise CorruptStreamError("the gzip stream is empty")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
 from enclave_cc.core.findings import Finding, Outcome, equal
@@ -94,11 +94,14 @@ def _authentic(
     if layer.descriptor.size > limits.spool_bytes:
         yield from _streamed(layer, source, key, checks)
         return
+    mark = checks.mark()
     try:
         spool = list(_checked(layer, source, key, checks))
-    except RefusedError:
+    except RefusedError as error:
         if not _ask_elsewhere(source, layer.descriptor):
             raise
+        damaged = Finding("image.layer.cache", Outcome.SKIPPED, str(layer.descriptor.digest), error.detail)
+        checks.begin_again(mark, damaged)
         spool = list(_checked(layer, source, key, checks))
     spool.reverse()
     while spool:
@@ -188,13 +191,20 @@ def _decrypt(blob: Iterator[bytes], key: LayerKey, checks: Checks) -> Iterator[b
 
 def _inflate(chunks: Iterator[bytes], layer: Layer, checks: Checks, limits: Limits) -> Iterator[bytes]:
     """Decompress and count; what broke the stream is asked of the earlier stages first."""
-    limit = limits.uncompressed_bytes_of(layer.descriptor.size)
+    arrived = _Counted(chunks)
     size = 0
     try:
-        for piece in inflate(chunks, layer.media_type.compression):
+        for piece in inflate(arrived, layer.media_type.compression):
             size += len(piece)
+            limit = limits.uncompressed_bytes_of(layer.descriptor.size, arrived_bytes=arrived.bytes)
             if size > limit:
-                break
+                # A record of its own: the reading stage still writes to the shared one.
+                Checks().require(
+                    at_most("image.limit.uncompressed-bytes", limit=limit, actual=size),
+                    "image-limit-exceeded",
+                    "a layer grows beyond the limit",
+                    stage=Stage.UNPACK,
+                )
             yield piece
     except CorruptStreamError as error:
         for _ in chunks:
@@ -202,12 +212,22 @@ def _inflate(chunks: Iterator[bytes], layer: Layer, checks: Checks, limits: Limi
             continue
         finding = Finding("image.layer.compression", Outcome.FAILED, layer.media_type.compression, str(error))
         checks.require(finding, "layer-corrupt", "a layer does not decompress", stage=Stage.UNPACK)
-    checks.require(
-        at_most("image.limit.uncompressed-bytes", limit=limit, actual=size),
-        "image-limit-exceeded",
-        "a layer grows beyond the limit",
-        stage=Stage.UNPACK,
-    )
+
+
+class _Counted:
+    """An iterator that knows how many bytes went through it."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.bytes = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = next(self._chunks)
+        self.bytes += len(chunk)
+        return chunk
 
 
 def _check_diff_id(chunks: Iterable[bytes], diff_id: Digest, checks: Checks) -> Iterator[bytes]:

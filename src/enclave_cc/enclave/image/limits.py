@@ -16,18 +16,18 @@ from enclave_cc.core.findings import Finding, Outcome
 MANIFEST_BYTES: Final = 4 << 20
 # Long build histories stay far below.
 CONFIG_BYTES: Final = 8 << 20
-# Stock containerd gives up at 128 lower directories of an overlay; images that run elsewhere have fewer.
+# Engines that stack one overlay directory per layer stop at about this many.
 LAYERS: Final = 127
-# Larger than the largest machine-learning images in public registries.
+# Room for images that carry whole models.
 COMPRESSED_LAYER_BYTES: Final = 32 << 30
 UNCOMPRESSED_LAYER_BYTES: Final = 128 << 30
-# Deflate reaches 1032 on zeros alone; whole layers of real images stay below 20.
+# Deflate reaches 1032 on zeros alone; programs and data stay far below this.
 RATIO: Final = 200
 # Small layers of sparse files may exceed the ratio; this much costs nobody anything.
 RATIO_FREE_BYTES: Final = 64 << 20
-# Ciphertext up to this size is authenticated as a whole before its first byte is used; the
-# rest of the budget of 100 MB (DESIGN.md §10) belongs to the stages behind.
-SPOOL_BYTES: Final = 64 << 20
+# Bytes of a layer up to this size are authenticated as a whole before the first one is used. With
+# it an interpreter with everything imported (34 MB) stays inside the 100 MB of DESIGN.md §10.
+SPOOL_BYTES: Final = 48 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,15 @@ class Limits:
     ratio_free_bytes: int = RATIO_FREE_BYTES
     spool_bytes: int = SPOOL_BYTES
 
-    def uncompressed_bytes_of(self, compressed_bytes: int) -> int:
-        """Return how large a layer of this size may become: the smaller of the two limits."""
-        by_ratio = max(compressed_bytes * self.ratio, self.ratio_free_bytes)
+    def uncompressed_bytes_of(self, announced_bytes: int, *, arrived_bytes: int) -> int:
+        """
+        Return how large a layer may have become by now: the smaller of the two limits.
+
+        What fits the spool was counted already; beyond it an announced size is a claim, and the
+        ratio is one to what arrived.
+        """
+        counted = min(announced_bytes, max(arrived_bytes, self.spool_bytes))
+        by_ratio = max(counted * self.ratio, self.ratio_free_bytes)
         return min(by_ratio, self.uncompressed_layer_bytes)
 
 
