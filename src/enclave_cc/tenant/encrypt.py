@@ -1,0 +1,115 @@
+"""
+Encrypt an image: every layer under a key of its own, that key wrapped under one the broker holds.
+
+The blob is ``encrypt(compress(tar))``; configuration and diff ids stay as they are. Whoever holds
+the wrapping key (and nobody else) can open the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from enclave_cc.core.errors import InvalidInputError, Stage
+from enclave_cc.formats.oci.descriptor import Descriptor
+from enclave_cc.formats.oci.manifest import Index, Manifest
+from enclave_cc.formats.oci.media_types import OCI_INDEX, OCI_MANIFEST, LayerMediaType
+from enclave_cc.formats.ocicrypt.annotation_packet import KEYS_ANNOTATION, AnnotationPacket, encode_packets
+from enclave_cc.formats.ocicrypt.layer_cipher import (
+    PUBLIC_OPTIONS_ANNOTATION,
+    LayerEncryptor,
+    PrivateOptions,
+)
+from enclave_cc.tenant.image import read_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from enclave_cc.core.digest import Digest
+    from enclave_cc.core.secret import Secret
+    from enclave_cc.tenant.image_layout import ImageLayout
+
+
+@dataclass(frozen=True, slots=True)
+class WrappingKey:
+    """A 32-byte key and the name (``kbs:///repository/type/tag``) under which the broker holds it."""
+
+    key: Secret
+    kid: str
+
+
+def encrypt_image(
+    source: ImageLayout, target: ImageLayout, wrapping_key: WrappingKey, *, name: str = "latest"
+) -> Descriptor:
+    """
+    Write an encrypted copy of an image into another layout; return its manifest's descriptor.
+
+    An index is encrypted with all its images. Raises ``InvalidInputError`` (image-key-invalid,
+    image-already-encrypted, image-layout-invalid).
+    """
+    descriptor = _encrypt_document(source, target, source.find(name), wrapping_key)
+    target.name(descriptor, name)
+    return descriptor
+
+
+def _encrypt_document(
+    source: ImageLayout, target: ImageLayout, descriptor: Descriptor, wrapping_key: WrappingKey
+) -> Descriptor:
+    document = source.read_manifest(descriptor)
+    if isinstance(document, Manifest):
+        encrypted = _encrypt_manifest(source, target, document, wrapping_key)
+        return replace(target.add_manifest(encrypted), platform=descriptor.platform)
+    entries = tuple(
+        replace(_encrypt_document(source, target, entry, wrapping_key), annotations=dict(entry.annotations))
+        for entry in document.manifests
+    )
+    return target.add_manifest(Index(entries, OCI_INDEX, document.annotations))
+
+
+def _encrypt_manifest(
+    source: ImageLayout, target: ImageLayout, manifest: Manifest, wrapping_key: WrappingKey
+) -> Manifest:
+    config_digest, config_size = target.add_blob([source.read_document(manifest.config.digest)])
+    config = replace(manifest.config, digest=config_digest, size=config_size)
+    layers = tuple(_encrypt_layer(source, target, layer, wrapping_key) for layer in manifest.layers)
+    return Manifest(config, layers, OCI_MANIFEST, manifest.annotations)
+
+
+def _encrypt_layer(
+    source: ImageLayout, target: ImageLayout, layer: Descriptor, wrapping_key: WrappingKey
+) -> Descriptor:
+    media_type = _plain_type(layer)
+    options = PrivateOptions.fresh(layer.digest)
+    encryptor = LayerEncryptor(options)
+    packet = AnnotationPacket.wrap(options, kek=wrapping_key.key, kid=wrapping_key.kid)
+    digest, size = target.add_blob(_encrypted_chunks(source, layer.digest, encryptor))
+    annotations = {
+        **layer.annotations,
+        PUBLIC_OPTIONS_ANNOTATION: encryptor.finish().encode(),
+        KEYS_ANNOTATION: encode_packets((packet,)),
+    }
+    options.symkey.wipe()
+    return Descriptor(str(replace(media_type, encrypted=True)), digest, size, annotations)
+
+
+def _plain_type(layer: Descriptor) -> LayerMediaType:
+    try:
+        media_type = LayerMediaType.parse(layer.media_type)
+    except ValueError as error:
+        raise InvalidInputError(
+            "layer-media-type-unknown", "a layer is of an unknown kind", stage=Stage.CONFIG, detail=str(error)
+        ) from error
+    if media_type.encrypted:
+        raise InvalidInputError(
+            "image-already-encrypted",
+            "a layer of the image is encrypted already",
+            stage=Stage.CONFIG,
+            detail=str(layer.digest),
+        )
+    return media_type
+
+
+def _encrypted_chunks(source: ImageLayout, digest: Digest, encryptor: LayerEncryptor) -> Iterator[bytes]:
+    with source.open_blob(digest) as stream:
+        for chunk in read_chunks(stream):
+            yield encryptor.update(chunk)

@@ -1,0 +1,148 @@
+"""
+An OCI layout directory: content-addressed blobs, and an index that gives manifests their names.
+
+It is how images pass between this project's tools and others (``skopeo copy oci:…``). Blobs are
+streamed, written under a temporary name and renamed, so that a blob that exists is complete; what is
+read is compared with its digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, NoReturn, Self
+
+from enclave_cc.core import strict_json
+from enclave_cc.core.digest import Digest
+from enclave_cc.core.errors import InvalidInputError, Stage
+from enclave_cc.formats.oci.descriptor import Descriptor
+from enclave_cc.formats.oci.manifest import Index, Manifest, parse_manifest_or_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+MAX_DOCUMENT_BYTES: Final = 8 << 20
+_VERSION: Final = {"imageLayoutVersion": "1.0.0"}
+_ALGORITHM: Final = "sha256"
+
+
+class ImageLayout:
+    """One layout directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    def create(cls, directory: Path) -> Self:
+        """Make an empty layout; the directory may exist, a layout in it may not."""
+        if (directory / "oci-layout").exists():
+            _refuse(f"{directory}: is a layout already")
+        (directory / "blobs" / _ALGORITHM).mkdir(parents=True, exist_ok=True)
+        (directory / "oci-layout").write_bytes(strict_json.canonical(_VERSION))
+        layout = cls(directory)
+        layout._write_index(Index(()))
+        return layout
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a layout; raise ``InvalidInputError`` (image-layout-invalid) if it is none."""
+        if not (directory / "oci-layout").is_file():
+            _refuse(f"{directory}: has no oci-layout file")
+        layout = cls(directory)
+        layout.index()
+        return layout
+
+    def index(self) -> Index:
+        """Return the layout's index."""
+        try:
+            return Index.parse((self.directory / "index.json").read_bytes())
+        except OSError as error:
+            raise _error(str(error)) from error
+
+    def find(self, name: str = "latest") -> Descriptor:
+        """Return the manifest of a name; a layout with one image needs none."""
+        entries = self.index().manifests
+        named = [entry for entry in entries if entry.annotations.get(REF_NAME) == name]
+        if not named and name == "latest" and len(entries) == 1:
+            named = list(entries)
+        if not named:
+            _refuse(f"{self.directory}: has no image named {name}")
+        return named[-1]
+
+    def add_blob(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
+        """Store a blob; return its digest and its size."""
+        folder = self.directory / "blobs" / _ALGORITHM
+        file, name = tempfile.mkstemp(dir=folder, prefix=".partial-")
+        digest, size = hashlib.new(_ALGORITHM), 0
+        try:
+            with os.fdopen(file, "wb") as out:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    out.write(chunk)
+            Path(name).chmod(0o644)
+            Path(name).replace(folder / digest.hexdigest())
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                Path(name).unlink()
+            raise
+        return Digest(_ALGORITHM, digest.hexdigest()), size
+
+    def open_blob(self, digest: Digest) -> IO[bytes]:
+        """Open a blob's file; nothing is compared."""
+        try:
+            return (self.directory / "blobs" / digest.algorithm / digest.hex).open("rb")
+        except OSError as error:
+            raise _error(str(error)) from error
+
+    def read_document(self, digest: Digest) -> bytes:
+        """Read a small blob and compare its digest."""
+        with self.open_blob(digest) as stream:
+            data = stream.read(MAX_DOCUMENT_BYTES + 1)
+        if len(data) > MAX_DOCUMENT_BYTES:
+            _refuse(f"{digest}: is too large for a document")
+        digest.verify(data)
+        return data
+
+    def read_manifest(self, descriptor: Descriptor) -> Manifest | Index:
+        """Read the manifest or the index that a descriptor names."""
+        return parse_manifest_or_index(self.read_document(descriptor.digest))
+
+    def add_manifest(
+        self,
+        document: Manifest | Index,
+        *,
+        name: str | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Descriptor:
+        """Store a manifest or an index; a name makes it findable and takes the name from another."""
+        digest, size = self.add_blob([document.to_bytes()])
+        descriptor = Descriptor(document.media_type, digest, size, dict(annotations or {}))
+        if name is not None:
+            self.name(descriptor, name)
+        return descriptor
+
+    def name(self, descriptor: Descriptor, name: str) -> None:
+        """Give a stored manifest a name."""
+        others = (entry for entry in self.index().manifests if entry.annotations.get(REF_NAME) != name)
+        named = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size, {REF_NAME: name})
+        self._write_index(Index((*others, named)))
+
+    def _write_index(self, index: Index) -> None:
+        temporary = self.directory / ".index.json.partial"
+        temporary.write_bytes(index.to_bytes())
+        temporary.replace(self.directory / "index.json")
+
+
+def _error(detail: str) -> InvalidInputError:
+    return InvalidInputError(
+        "image-layout-invalid", "the image layout cannot be read", stage=Stage.CONFIG, detail=detail
+    )
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise _error(detail)
