@@ -79,7 +79,7 @@ class VirtualDevice:
         self._segments = [segment for segment in segments if segment.chunks]
         self._on_poison = on_poison
         self._lock = threading.Lock()
-        self._poisoned = False
+        self.poisoned = False
         self._cache: OrderedDict[int, memoryview] = OrderedDict()
         self._cleanup = ExitStack()
         self.size = sum(segment.chunks for segment in self._segments) * CHUNK_BYTES
@@ -128,15 +128,15 @@ class VirtualDevice:
 
     def check(self) -> None:
         """Raise ``DeviceRefusedError`` once the device is poisoned."""
-        if self._poisoned:
+        if self.poisoned:
             raise DeviceRefusedError
 
     def poison(self, reason: str) -> None:
         """Return nothing from now on; tell the owner of the workload, the first time."""
         with self._lock:
-            if self._poisoned:
+            if self.poisoned:
                 return
-            self._poisoned = True
+            self.poisoned = True
             self._cache.clear()
         finding = Finding(
             "rootfs.chunk",

@@ -15,6 +15,7 @@ import os
 import stat
 import struct
 import threading
+import time
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -114,11 +115,10 @@ class FuseFile:
 
     def close(self) -> None:
         """Unmount and stop serving, even if the mount is still in use."""
-        unmount(self._mountpoint)
-        if not self._join():
+        # Another mount namespace may hold a copy, so even a clean unmount need not be the end.
+        if not unmount(self._mountpoint) or not self._join():
             abort_fuse(self._connection, self._mountpoint.with_name(f"{self._mountpoint.name}.control"))
-            self._join()
-        if not any(thread.is_alive() for thread in self._threads):
+        if self._join():
             while self._fds:
                 os.close(self._fds.pop())
 
@@ -136,8 +136,9 @@ class FuseFile:
             self._threads.append(thread)
 
     def _join(self) -> bool:
+        deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
-            thread.join(_JOIN_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
 

@@ -9,7 +9,6 @@ writes lies in memory and is gone with it.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import hmac
 import os
@@ -75,14 +74,15 @@ class MountedRootfs:
         kernel does not let us mount. The caller's mount namespace must be private.
         """
         manifest = _read_manifest(directory, fdk, manifest_sha256, binding)
-        with ExitStack() as cleanup, _explained():
+        with ExitStack() as cleanup:
             try:
                 device = VirtualDevice.of_directory(directory, manifest, on_poison=on_poison)
             finally:
                 manifest.wipe()
             cleanup.callback(device.close)
-            backend = (selector or BackendSelector()).choose(work)
-            _mount_all(device, backend, mountpoint, work, cleanup)
+            with _explained(device):
+                backend = (selector or BackendSelector()).choose(work)
+                _mount_all(device, backend, mountpoint, work, cleanup)
             return cls(mountpoint, backend, cleanup.pop_all())
 
     def close(self) -> None:
@@ -187,14 +187,21 @@ def _manifest_refused(detail: str, *findings: Finding) -> RefusedError:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(device: VirtualDevice) -> Iterator[None]:
+    """Tell a refused chunk from a kernel that does not let us mount."""
     try:
         yield
     except OSError as error:
-        hint = " (not root?)" if error.errno == errno.EPERM else ""
+        if device.poisoned:
+            raise RefusedError(
+                "sealed-chunk-refused",
+                "a part of the sealed image is not what was sealed",
+                stage=Stage.MOUNT,
+                detail=str(error),
+            ) from error
         raise UnavailableError(
             "rootfs-mount-failed",
             "the sealed root file system could not be mounted",
             stage=Stage.MOUNT,
-            detail=f"{error}{hint}",
+            detail=str(error),
         ) from error

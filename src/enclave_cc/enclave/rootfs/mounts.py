@@ -43,7 +43,7 @@ class MountFlag(IntFlag):
 
 
 def mount(source: str, target: Path, kind: str, flags: MountFlag, options: str = "") -> None:
-    """Mount as mount(2) does; raise OSError."""
+    """Mount one file system, with the arguments of the system call; raise OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     arguments = (os.fsencode(source), os.fsencode(target), kind.encode())
     data = os.fsencode(options) if options else None

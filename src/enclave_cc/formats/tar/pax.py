@@ -37,7 +37,7 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
             raise TarError("a PAX record is malformed")
         records[key] = value
         position = end
-    if any(key.startswith(_SPARSE_PREFIX) for key in records):
+    if _SPARSE_PREFIX in data and any(key.startswith(_SPARSE_PREFIX) for key in records):
         raise TarError("sparse files are not supported: write the layer without them")
     return records
 

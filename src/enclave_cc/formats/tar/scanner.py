@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.formats.tar import pax
 from enclave_cc.formats.tar.entry import MAX_OWNER, MAX_PATH_BYTES, EntryKind, TarEntry, TarError
-from enclave_cc.formats.tar.header import BLOCK, RawHeader, parse_header, text
+from enclave_cc.formats.tar.header import BLOCK, METADATA, RawHeader, parse_header, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,6 @@ _KINDS: Final = {
 }
 _LINKS: Final = (EntryKind.HARD_LINK, EntryKind.SYMBOLIC_LINK)
 _DEVICES: Final = (EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE)
-_METADATA: Final = frozenset({b"x", b"g", b"L", b"K"})
 _ZEROS: Final = bytes(BLOCK)
 _MTIME_RANGE: Final = range(-(1 << 63), 1 << 63)
 # The kernel's dev_t: 12 bits major, 20 bits minor.
@@ -103,7 +102,7 @@ class TarScanner:
         if self._headers_left < 0:
             raise TarError("the archive has too many entries")
         header = parse_header(record)
-        if header.typeflag in _METADATA:
+        if header.typeflag in METADATA:
             self._expect_metadata(header)
             return None
         return self._entry(header)
@@ -143,6 +142,7 @@ class TarScanner:
         self._long_name = self._long_link = None
         size = pax.decimal(records[b"size"]) if records.get(b"size") else header.size
         kind = _kind(header.typeflag, path, size)
+        mtime_s, mtime_ns = pax.time(records[b"mtime"]) if records.get(b"mtime") else (header.mtime, 0)
         entry = TarEntry(
             path=path,
             kind=kind,
@@ -152,10 +152,11 @@ class TarScanner:
             mode=header.mode & 0o7777,
             uid=pax.decimal(records[b"uid"]) if records.get(b"uid") else header.uid,
             gid=pax.decimal(records[b"gid"]) if records.get(b"gid") else header.gid,
-            **_mtime(records, header),
+            mtime_s=mtime_s,
+            mtime_ns=mtime_ns,
             target=target if kind in _LINKS else b"",
             device=header.device if kind in _DEVICES else (0, 0),
-            xattrs=pax.xattrs(records) if records else {},
+            xattrs=pax.xattrs(records),
         )
         _check(entry)
         self._next += BLOCK + _round_up(entry.size)
@@ -171,12 +172,6 @@ def _one_of(gnu: bytes | None, posix: bytes | None, header: bytes) -> bytes:
     if gnu is not None and posix:
         raise TarError("an entry has two long names")
     return gnu or posix or header
-
-
-def _mtime(records: dict[bytes, bytes], header: RawHeader) -> dict[str, int]:
-    value = records.get(b"mtime")
-    seconds, nanoseconds = pax.time(value) if value else (header.mtime, 0)
-    return {"mtime_s": seconds, "mtime_ns": nanoseconds}
 
 
 def _kind(typeflag: bytes, path: bytes, size: int) -> EntryKind:

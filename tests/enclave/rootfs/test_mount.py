@@ -1,0 +1,476 @@
+"""What the kernel shows is what the layers hold; what was changed is refused; nothing is left behind."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enclave_cc.core.errors import EnclaveCcError, RefusedError
+from enclave_cc.core.secret import Secret
+from enclave_cc.enclave.rootfs.backend import PREFERENCE, BackendSelector
+from enclave_cc.enclave.rootfs.seal import Binding
+from enclave_cc.formats.sealed.chunks import STRIDE_BYTES
+
+pytestmark = pytest.mark.root
+
+BINDING = Binding("pod", "container", "sha256:image")
+
+
+class Alarm:
+    def __init__(self):
+        self.findings = []
+        self.rang = threading.Event()
+
+    def __call__(self, finding):
+        self.findings.append(finding)
+        self.rang.set()
+
+
+def layer(*members) -> bytes:
+    """Write members, given as (name, attributes) or (name, contents)."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, what in members:
+            info = tarfile.TarInfo(name)
+            data = what if isinstance(what, bytes) else b""
+            info.size = len(data)
+            for key, value in what.items() if isinstance(what, dict) else ():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def own_mounts(base: Path) -> list[str]:
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(base) in line]
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        octet = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([octet ^ 1]))
+
+
+def reading_fails(path: Path) -> bool:
+    try:
+        path.read_bytes()
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
+
+
+def refusal(sealed, base: Path, **changes) -> str:
+    with pytest.raises(RefusedError) as caught:
+        sealed.open(base, **changes)
+    assert not own_mounts(base)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+def test_layers_are_merged_and_whiteouts_hide(tmp_path, seal, in_private_mounts, backend):
+    sealed = seal(
+        layer(
+            ("etc", {"type": tarfile.DIRTYPE, "mode": 0o750}),
+            ("etc/a", b"1"),
+            ("etc/b", b"2"),
+            ("old/x", b"3"),
+        ),
+        layer(("etc/.wh.a", b""), ("etc/b", b"two"), (".wh.old", b""), ("old/y", b"4")),
+    )
+
+    def body():
+        mounted = sealed.open(tmp_path / "m", selector=BackendSelector([backend]))
+        root = mounted.mountpoint
+        found = {
+            str(path.relative_to(root)): path.is_file() and path.read_bytes() for path in root.rglob("*")
+        }
+        assert found == {"etc": False, "etc/b": b"two", "old": False, "old/y": b"4"}
+        assert (root / "etc").stat().st_mode & 0o7777 == 0o750
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+def test_writes_stay_in_memory_and_vanish(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer(("a", b"sealed"), ("b", b"sealed")))
+    before = {path: path.read_bytes() for path in sealed.directory.iterdir()}
+
+    def body():
+        mounted = sealed.open(tmp_path / "first")
+        (mounted.mountpoint / "a").write_bytes(b"changed")
+        (mounted.mountpoint / "b").unlink()
+        (mounted.mountpoint / "c").write_bytes(b"new")
+        mounted.close()
+        mounted = sealed.open(tmp_path / "second")
+        assert {path.name: path.read_bytes() for path in mounted.mountpoint.iterdir()} == {
+            "a": b"sealed",
+            "b": b"sealed",
+        }
+        mounted.close()
+
+    in_private_mounts(body)
+    assert {path: path.read_bytes() for path in sealed.directory.iterdir()} == before
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+def test_closing_leaves_nothing_behind(tmp_path, seal, in_private_mounts, backend):
+    sealed = seal(layer(("a", os.urandom(300_000))))
+
+    def body():
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        mounted = sealed.open(tmp_path / "m", selector=BackendSelector([backend]))
+        (mounted.mountpoint / "a").read_bytes()
+        assert len(own_mounts(tmp_path)) == 4
+        mounted.close()
+        mounted.close()
+        assert not own_mounts(tmp_path)
+        assert not list((tmp_path / "m" / "work").iterdir())
+        assert threading.active_count() == 1
+        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+        for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+            assert str(tmp_path) not in backing.read_text()
+
+    in_private_mounts(body)
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+def test_closing_while_in_use_fails_closed(tmp_path, seal, in_private_mounts, backend):
+    sealed = seal(layer(("a", os.urandom(3 << 20))))
+
+    def body():
+        mounted = sealed.open(tmp_path / "m", selector=BackendSelector([backend]))
+        with (mounted.mountpoint / "a").open("rb", buffering=0) as file:
+            file.read(10)
+            mounted.close()
+            assert not own_mounts(tmp_path)
+            with pytest.raises(OSError, match=r"Errno"):
+                os.pread(file.fileno(), 4096, 2 << 20)
+        assert threading.active_count() == 1
+
+    in_private_mounts(body)
+
+
+def test_a_copy_of_the_mounts_in_another_namespace_fails_closed(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer(("a", os.urandom(3 << 20)), ("b", os.urandom(3 << 20))))
+
+    def body():
+        mounted = sealed.open(tmp_path / "m")
+        program = 'cat "$0/a" >/dev/null && echo ready && read line && cat "$0/b" >/dev/null; echo $?'
+        other = subprocess.Popen(
+            ["unshare", "--mount", "/bin/sh", "-c", program, mounted.mountpoint],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert other.stdout.readline() == b"ready\n"
+        mounted.close()
+        assert threading.active_count() == 1
+        assert other.communicate(b"go\n") == (b"1\n", None)
+
+    in_private_mounts(body)
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+def test_many_readers_some_of_them_killed_see_what_was_sealed(tmp_path, seal, in_private_mounts, backend):
+    contents = {f"f{number}": os.urandom(700_000) for number in range(20)}
+    sealed = seal(layer(*contents.items()))
+
+    def body():
+        mounted = sealed.open(tmp_path / "m", selector=BackendSelector([backend]))
+        readers = [
+            subprocess.Popen(["cat", *mounted.mountpoint.iterdir()], stdout=subprocess.DEVNULL)
+            for _ in "1234"
+        ]
+        for reader in readers[:3]:
+            reader.kill()
+        for reader in readers:
+            reader.wait()
+        assert readers[3].returncode == 0
+        for name, expected in contents.items():
+            assert (mounted.mountpoint / name).read_bytes() == expected
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+def test_a_failure_on_the_way_unmounts_what_was_mounted(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer(("a", b"a")))
+
+    def body():
+        with pytest.raises(EnclaveCcError) as caught:
+            sealed.open(tmp_path / "m", mountpoint=tmp_path / "absent")
+        assert caught.value.code == "rootfs-mount-failed"
+        assert not own_mounts(tmp_path)
+        assert not list((tmp_path / "m" / "work").iterdir())
+        assert threading.active_count() == 1
+
+    in_private_mounts(body)
+
+
+def test_directories_may_have_odd_names(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer(("a", b"a")))
+
+    def body():
+        mounted = sealed.open(tmp_path / "a:b,c\\d e=f")
+        assert (mounted.mountpoint / "a").read_bytes() == b"a"
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+def test_the_root_has_the_attributes_of_the_layers(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer((".", {"type": tarfile.DIRTYPE, "mode": 0o711, "uid": 7, "gid": 8, "mtime": 9})))
+
+    def body():
+        mounted = sealed.open(tmp_path / "m")
+        status = mounted.mountpoint.stat()
+        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime) == (0o711, 7, 8, 9)
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+def test_programs_of_the_image_run_for_other_users_while_we_wait(tmp_path, seal, in_private_mounts):
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(parent.stat().st_mode | 0o111)
+    program = Path("/bin/cat").read_bytes()
+    text = os.urandom(500_000)
+    sealed = seal(layer(("cat", program), ("text", text)))
+
+    def body():
+        mounted = sealed.open(tmp_path / "m")
+        (mounted.mountpoint / "cat").chmod(0o755)
+        (mounted.mountpoint / "text").chmod(0o644)
+        done = subprocess.run(
+            ["/bin/sh", "-c", 'exec "$0/cat" "$0/text"', mounted.mountpoint],
+            user=65534,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == text
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+def test_a_changed_chunk_is_an_error_and_poisons_for_good(tmp_path, seal, in_private_mounts, backend):
+    contents = {f"f{number}": os.urandom(200_000) for number in range(30)}
+    sealed = seal(layer(*contents.items()))
+    # In the middle of the data: the first files read well, then one does not.
+    flip(sealed.blobs[1], 40 * STRIDE_BYTES + 99)
+
+    def body():
+        alarm = Alarm()
+        mounted = sealed.open(tmp_path / "m", on_poison=alarm, selector=BackendSelector([backend]))
+        failed = []
+        for name, expected in contents.items():
+            path = mounted.mountpoint / name
+            if reading_fails(path):
+                failed.append(name)
+            else:
+                assert path.read_bytes() == expected
+        assert failed
+        # What was not in the kernel's cache at the time of the first error stays unreadable.
+        assert failed[-1] == "f29"
+        assert all(reading_fails(mounted.mountpoint / name) for name in failed)
+        assert alarm.rang.wait(5)
+        assert len(alarm.findings) == 1
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+@pytest.mark.parametrize("chunk", [0, 1, 5, -1])
+def test_a_mapping_of_a_changed_file_never_shows_other_bytes(
+    tmp_path, seal, in_private_mounts, backend, chunk
+):
+    data = b"\xa5" * (10 * 65536)
+    sealed = seal(layer(("a", data)))
+    flip(sealed.blobs[1], (chunk % 11) * STRIDE_BYTES + 600)
+    program = (
+        "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\n"
+        "for start in range(0, len(m), 4096):\n"
+        "    if m[start:start+4096] != b'\\xa5' * 4096: print('wrong')\n"
+        "print('end')"
+    )
+
+    def body():
+        mounted = sealed.open(tmp_path / "m", selector=BackendSelector([backend]))
+        done = subprocess.run(
+            [sys.executable, "-c", program, mounted.mountpoint / "a"], capture_output=True, check=False
+        )
+        assert done.returncode == -signal.SIGBUS
+        assert b"wrong" not in done.stdout
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+def test_changed_metadata_are_refused(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer(("a", b"a")))
+    sizes = {path.stat().st_size for path in sealed.blobs}
+    assert sizes == {STRIDE_BYTES}
+    for path in sealed.blobs:
+        flip(path, 1100)
+
+    def body():
+        alarm = Alarm()
+        assert refusal(sealed, tmp_path / "m", on_poison=alarm) == "sealed-chunk-refused"
+        assert alarm.rang.wait(5)
+
+    in_private_mounts(body)
+
+
+def test_swapped_blobs_are_refused(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer(("a", b"a")))
+    one, two = sealed.blobs
+    one.rename(tmp_path / "one")
+    two.rename(one)
+    (tmp_path / "one").rename(two)
+
+    def body():
+        assert refusal(sealed, tmp_path / "m") == "sealed-chunk-refused"
+
+    in_private_mounts(body)
+
+
+def test_swapped_chunks_are_an_error(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer(("a", os.urandom(300_000))))
+    data = sealed.blobs[1].read_bytes()
+    swapped = data[STRIDE_BYTES : 2 * STRIDE_BYTES] + data[:STRIDE_BYTES] + data[2 * STRIDE_BYTES :]
+    sealed.blobs[1].write_bytes(swapped)
+
+    def body():
+        mounted = sealed.open(tmp_path / "m")
+        assert reading_fails(mounted.mountpoint / "a")
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+def test_a_blob_cut_off_while_mounted_is_an_error(tmp_path, seal, in_private_mounts):
+    sealed = seal(layer(("a", os.urandom(300_000))))
+
+    def body():
+        mounted = sealed.open(tmp_path / "m")
+        os.truncate(sealed.blobs[1], STRIDE_BYTES)
+        assert reading_fails(mounted.mountpoint / "a")
+        mounted.close()
+
+    in_private_mounts(body)
+
+
+@pytest.mark.parametrize("change", ["truncate", "extend", "remove"])
+def test_a_blob_of_another_length_is_refused(tmp_path, seal, in_private_mounts, change):
+    sealed = seal(layer(("a", os.urandom(300_000))))
+    blob = sealed.blobs[1]
+    match change:
+        case "truncate":
+            os.truncate(blob, blob.stat().st_size - STRIDE_BYTES)
+        case "extend":
+            os.truncate(blob, blob.stat().st_size + STRIDE_BYTES)
+        case _:
+            blob.unlink()
+
+    def body():
+        assert refusal(sealed, tmp_path / "m") == "sealed-blob-truncated"
+
+    in_private_mounts(body)
+
+
+# The manifest is checked before anything is mounted, so that none of these needs a namespace.
+
+
+def test_another_key_is_refused(tmp_path, seal):
+    assert refusal(seal(), tmp_path / "m", fdk=Secret.random(32)) == "sealed-manifest-refused"
+
+
+@pytest.mark.parametrize("field", ["pod_uid", "container_id", "image_digest"])
+def test_another_binding_is_refused(tmp_path, seal, field):
+    binding = replace(BINDING, **{field: "another"})
+    assert refusal(seal(), tmp_path / "m", binding=binding) == "sealed-manifest-refused"
+
+
+def test_another_digest_is_refused(tmp_path, seal):
+    assert refusal(seal(), tmp_path / "m", manifest_sha256=bytes(32)) == "sealed-manifest-refused"
+
+
+def test_the_replay_of_another_image_is_refused(tmp_path, seal):
+    old, new = seal(name="old"), seal(name="new")
+    old.fdk = new.fdk
+    old.manifest_sha256 = new.manifest_sha256
+    assert refusal(old, tmp_path / "m") == "sealed-manifest-refused"
+
+
+@pytest.mark.parametrize("change", ["flip", "truncate", "remove", "pipe", "huge"])
+def test_a_changed_manifest_is_refused(tmp_path, seal, change):
+    sealed = seal()
+    manifest = sealed.directory / "manifest.sealed"
+    match change:
+        case "flip":
+            flip(manifest, 60)
+        case "truncate":
+            os.truncate(manifest, 50)
+        case "huge":
+            os.truncate(manifest, 1 << 40)
+        case _:
+            manifest.unlink()
+            if change == "pipe":
+                os.mkfifo(manifest)
+    assert refusal(sealed, tmp_path / "m") == "sealed-manifest-refused"
+
+
+def test_a_manifest_of_another_version_is_named(tmp_path, seal):
+    import hashlib  # noqa: PLC0415 - only here
+
+    sealed = seal()
+    manifest = sealed.directory / "manifest.sealed"
+    data = manifest.read_bytes().replace(b"image\n\0\0\0\1", b"image\n\0\0\0\2")
+    manifest.write_bytes(data)
+    code = refusal(sealed, tmp_path / "m", manifest_sha256=hashlib.sha256(data).digest())
+    assert code == "sealed-format-unknown"
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+def test_killing_the_server_leaves_errors_and_no_hang(tmp_path, seal, in_private_mounts, backend):
+    sealed = seal(layer(("a", os.urandom(1 << 20)), ("b", os.urandom(4 << 20))))
+
+    def body():
+        ready, tell = os.pipe()
+        server = os.fork()
+        if server == 0:
+            sealed.open(tmp_path / "m", selector=BackendSelector([backend]))
+            os.write(tell, b"!")
+            signal.pause()
+        assert os.read(ready, 1) == b"!"
+        root = tmp_path / "m" / "root"
+        assert len((root / "a").read_bytes()) == 1 << 20
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+        with pytest.raises(OSError, match=r"Errno"):
+            (root / "b").read_bytes()
+        for target in (
+            root,
+            tmp_path / "m/work/scratch",
+            tmp_path / "m/work/lower",
+            tmp_path / "m/work/image",
+        ):
+            subprocess.run(["umount", target], check=True)
+        assert not own_mounts(tmp_path)
+
+    in_private_mounts(body)
