@@ -14,7 +14,6 @@ import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core import strict_json
@@ -24,6 +23,8 @@ from enclave_cc.formats.sgx.measurement import BundleEntry, EntryKind, bundle_ba
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from concurrent.futures import Future
+    from pathlib import Path
 
     FileKey = tuple[int, int, int, int, int]
 
@@ -66,11 +67,19 @@ class MeasurementCache:
 
 
 def measure_bundle(bundle: Path, cache: MeasurementCache | None = None) -> BundleMeasurement:
-    """Measure the bundle at `bundle`; InvalidInputError `bundle-unmeasurable` names the path in its detail."""
+    """Measure a bundle; InvalidInputError `bundle-unmeasurable` names the path in its detail."""
     settings = _read_settings(bundle / "bundle.json")
+    entries: list[BundleEntry] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        entries = [pool.submit(_entry, path, name, cache) for path, name in _walk(bundle / "rootfs")]
-        base = bundle_base(settings, [entry.result() for entry in entries])
+        hashing: list[Future[BundleEntry]] = []
+        for path, name in _walk(bundle / "rootfs"):
+            entry = _entry_without_reading(path, name, cache)
+            if entry is None:
+                hashing.append(pool.submit(_file_entry, path, name, cache))
+            else:
+                entries.append(entry)
+        entries += [future.result() for future in hashing]
+    base = bundle_base(settings, entries)
     return BundleMeasurement(base, _PRODUCT_IDS[str(settings["kind"])])
 
 
@@ -108,7 +117,8 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
                 pending.append((child.path, f"{name}/"))
 
 
-def _entry(path: str, name: str, cache: MeasurementCache | None) -> BundleEntry:
+def _entry_without_reading(path: str, name: str, cache: MeasurementCache | None) -> BundleEntry | None:
+    """Entry of everything but files, and of files whose digest is known; None for a file to be read."""
     try:
         _require_utf8(name)
         status = os.lstat(path)
@@ -119,32 +129,40 @@ def _entry(path: str, name: str, cache: MeasurementCache | None) -> BundleEntry:
             _require_utf8(target)
             return BundleEntry(name, EntryKind.LINK, 0, target)
         if stat.S_ISREG(status.st_mode):
-            return _file_entry(path, name, cache)
+            digest = cache.get(_key(status)) if cache else None
+            return None if digest is None else _regular(name, status, digest)
     except (OSError, UnicodeEncodeError) as error:
         raise _unmeasurable(name, str(error)) from error
     raise _unmeasurable(name, "neither file, directory nor symbolic link")
 
 
 def _file_entry(path: str, name: str, cache: MeasurementCache | None) -> BundleEntry:
+    try:
+        status, digest = _hash(path, name)
+    except OSError as error:
+        raise _unmeasurable(name, str(error)) from error
+    if cache:
+        cache.put(_key(status), digest)
+    return _regular(name, status, digest)
+
+
+def _hash(path: str, name: str) -> tuple[os.stat_result, str]:
     """Hash a file through one descriptor, so that its status and its bytes belong to the same file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
         before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise _unmeasurable(name, "changed while it was measured")
-        key = _key(before)
-        digest = cache.get(key) if cache else None
-        if digest is None:
-            hasher = hashlib.sha256()
+        hasher = hashlib.sha256()
+        if stat.S_ISREG(before.st_mode):
             while chunk := file.read(_READ_BYTES):
                 hasher.update(chunk)
-            if _key(os.fstat(descriptor)) != key:
-                raise _unmeasurable(name, "changed while it was measured")
-            digest = hasher.hexdigest()
-            if cache:
-                cache.put(key, digest)
-    kind = EntryKind.EXECUTABLE if before.st_mode & stat.S_IXUSR else EntryKind.FILE
-    return BundleEntry(name, kind, before.st_size, digest)
+        if not stat.S_ISREG(before.st_mode) or _key(os.fstat(descriptor)) != _key(before):
+            raise _unmeasurable(name, "changed while it was measured")
+    return before, hasher.hexdigest()
+
+
+def _regular(name: str, status: os.stat_result, digest: str) -> BundleEntry:
+    kind = EntryKind.EXECUTABLE if status.st_mode & stat.S_IXUSR else EntryKind.FILE
+    return BundleEntry(name, kind, status.st_size, digest)
 
 
 def _key(status: os.stat_result) -> FileKey:

@@ -1,4 +1,4 @@
-"""A simulated SGX platform: genuine structures and separation of identities, under a root of trust of its own.
+"""A simulated SGX platform: genuine structures and separate identities, under a root of trust of its own.
 
 It has the interfaces, message formats, key separation and policy decisions of SGX, and keeps other users
 and containers out with ordinary Linux means. It does not protect against root, the kernel, the hypervisor

@@ -1,4 +1,4 @@
-"""Collateral of the simulated platform: what Intel's PCS would serve, signed anew whenever it is asked for."""
+"""Collateral of the simulated platform: what Intel's PCS would serve, signed whenever it is asked for."""
 
 from __future__ import annotations
 

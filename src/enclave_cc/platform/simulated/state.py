@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # Keys and certificates; nothing here is larger.
 _MAX_FILE_BYTES: Final = 64 << 10

@@ -1,0 +1,1 @@
+"""Evidence about the own enclave, in the form a key broker expects."""
