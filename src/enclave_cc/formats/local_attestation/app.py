@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from enclave_cc.core.errors import RefusedError, Stage
+from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
 from enclave_cc.formats.local_attestation import keys, transcript
 from enclave_cc.formats.local_attestation.policy import PeerPolicy
 from enclave_cc.formats.local_attestation.port import refused
@@ -115,8 +115,8 @@ class AppHandshake:
     def _check_token(self, token: bytes, agent: ReportBody) -> None:
         try:
             self._verify_token(token, agent)
-        except (RefusedError, ValueError) as error:
-            findings = error.findings if isinstance(error, RefusedError) else ()
+        except (RefusedError, InvalidInputError, ValueError) as error:
+            findings = () if isinstance(error, ValueError) else error.findings
             raise RefusedError(
                 "agent-token-refused",
                 "the agent enclave's token was refused",
