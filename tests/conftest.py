@@ -7,7 +7,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A loaded machine must not turn a property into a timing test.
+hypothesis.settings.register_profile("enclave-cc", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("enclave-cc")
 
 
 def pytest_collection_modifyitems(items):

@@ -73,7 +73,7 @@ def sign(
     layout: Path,
     *,
     repository: Annotated[str, Parameter(help="Name that people pull by, without a tag.")],
-    key: Annotated[Path, Parameter(help="Private key in PEM, as `image keygen` or cosign makes it.")],
+    key: Annotated[Path, Parameter(help="Private key in PEM, as `image keygen` makes it.")],
 ) -> None:
     """
     Sign the image in an OCI layout; the signature is pushed along with it.
