@@ -61,7 +61,7 @@ class Appraiser:
     issuer: TokenIssuer
 
     def require_supported(self, tee: str) -> Tee:
-        """Return the kind of evidence; raise ``RefusedError`` (``tee-not-accepted``) when it has no verifier."""
+        """Return the kind of evidence; raise ``RefusedError`` (``tee-not-accepted``) for others."""
         finding = member("tee", allowed={str(known) for known in self.verifiers}, actual=tee[:100])
         if tee not in set(self.verifiers):
             raise RefusedError(
@@ -79,7 +79,7 @@ class Appraiser:
                 "evidence-malformed",
                 "the evidence cannot be read",
                 stage=Stage.ATTEST,
-                detail="device evidence",
+                detail="additional evidence is not accepted",
             )
         evidence = self.verifiers[tee].verify(attestation)
         values = self.reference_values.current()

@@ -2,18 +2,22 @@
 Where the verifier gets its collateral from, and how long it keeps it.
 
 Collateral is untrusted whatever brought it; keeping it only saves a fetch. The age is bounded
-so that a revocation is seen within hours, not at the end of its validity.
+so that a revocation is seen within the hour, not at the end of its validity.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from enclave_cc.core.errors import InvalidInputError, Stage
+from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
 from enclave_cc.formats.dcap.collateral import MAX_COLLATERAL_BYTES, Collateral, InvalidCollateralError
+from enclave_cc.formats.sgx.quote import QuoteV3
+from enclave_cc.formats.sgx.structure import InvalidStructureError
+from enclave_cc.transport.pcs import PcsClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,24 +25,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_AGE: Final = timedelta(hours=1)
-# One entry per platform model; a fleet has few.
-_MAX_ENTRIES: Final = 64
-
-
-class CollateralSource(Protocol):
-    """Finds what is needed to verify quotes of one platform model."""
-
-    def fetch(self, fmspc: str, ca: str) -> Collateral:
-        """Return collateral for an FMSPC (hexadecimal) and a PCK CA (``platform`` or ``processor``)."""
+# 40 kB each; a machine has one PCK chain.
+_MAX_ENTRIES: Final = 256
+# How a source says that it is a service and not a file.
+URL_SCHEMES: Final = ("http://", "https://")
+INTEL_PCS: Final = "https://api.trustedservices.intel.com"
+_INTEL_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
 
 
 @dataclass(frozen=True, slots=True)
 class CollateralFile:
-    """Collateral for one platform, in a file."""
+    """Collateral of one platform in a file, read anew for each quote so that it can be replaced."""
 
     path: Path
 
-    def fetch(self, fmspc: str, ca: str) -> Collateral:  # noqa: ARG002 -- a file is about one platform; the verifier checks which
+    def __call__(self, quote: bytes) -> Collateral:  # noqa: ARG002 -- the verifier checks what the file is about
         """Read the file; raise ``InvalidInputError`` (``collateral-invalid``)."""
         try:
             with self.path.open("rb") as file:
@@ -54,23 +55,39 @@ class CollateralFile:
 
 @dataclass(slots=True)
 class CollateralCache:
-    """Keeps collateral of a source for at most ``MAX_AGE``."""
+    """Keeps what ``fetch`` returned for at most ``MAX_AGE``, by the PCK chain inside the quote."""
 
-    source: CollateralSource
+    fetch: Callable[[bytes], Collateral]
     now: Callable[[], datetime]
-    _entries: dict[tuple[str, str], tuple[datetime, Collateral]] = field(default_factory=dict)
+    _entries: dict[bytes, tuple[datetime, Collateral]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fetch(self, fmspc: str, ca: str) -> Collateral:
-        """Return collateral that was fetched less than ``MAX_AGE`` ago."""
-        now = self.now()
+    def __call__(self, quote: bytes) -> Collateral:
+        """Return collateral for a quote; raise ``RefusedError`` (``evidence-malformed``) when it is none."""
+        now, platform = self.now(), _platform(quote)
         with self._lock:
-            kept = self._entries.get((fmspc, ca))
+            kept = self._entries.get(platform)
         if kept is not None and timedelta() <= now - kept[0] < MAX_AGE:
             return kept[1]
-        collateral = self.source.fetch(fmspc, ca)
+        collateral = self.fetch(quote)
         with self._lock:
             if len(self._entries) >= _MAX_ENTRIES:
                 self._entries.clear()
-            self._entries[fmspc, ca] = (now, collateral)
+            self._entries[platform] = (now, collateral)
         return collateral
+
+
+def collateral_service(url: str, now: Callable[[], datetime]) -> CollateralCache:
+    """Fetch from Intel's PCS, a PCCS or a simulated platform at this URL."""
+    # Intel keeps the root's revocation list beside its PCS; others serve it themselves.
+    root_crl = _INTEL_ROOT_CRL if url.rstrip("/") == INTEL_PCS else ""
+    return CollateralCache(PcsClient(url, root_crl_url=root_crl).collateral, now)
+
+
+def _platform(quote: bytes) -> bytes:
+    try:
+        return hashlib.sha256(QuoteV3.parse(quote).certification_data).digest()
+    except InvalidStructureError as error:
+        raise RefusedError(
+            "evidence-malformed", "the evidence cannot be read", stage=Stage.ATTEST, detail=str(error)
+        ) from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enclave_cc.trustee.audit.log import AuditLog
-    from enclave_cc.trustee.broker.admin_access import AdminAccess
+    from enclave_cc.trustee.broker.admin_gate import AdminGate
     from enclave_cc.trustee.broker.exchange import Exchange
     from enclave_cc.trustee.policy.library import PolicyLibrary
     from enclave_cc.trustee.reference_values.register import ReferenceValues
@@ -33,7 +33,7 @@ _PLAIN: Final = "text/plain; charset=utf-8"
 class AdministrationRoutes:
     """Policies and reference values."""
 
-    admin: AdminAccess
+    admin: AdminGate
     policies: PolicyLibrary
     reference_values: ReferenceValues
     audit: AuditLog

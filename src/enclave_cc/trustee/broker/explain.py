@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enclave_cc.trustee.audit.log import AuditLog
-    from enclave_cc.trustee.broker.admin_access import AdminAccess
+    from enclave_cc.trustee.broker.admin_gate import AdminGate
     from enclave_cc.trustee.broker.exchange import Exchange
 
 _FAILURE: Final = "ExplainError"
@@ -26,7 +26,7 @@ _MAX_SEQUENCE_CHARS: Final = 18
 class ExplainRoutes:
     """Reading the log."""
 
-    admin: AdminAccess
+    admin: AdminGate
     audit: AuditLog
 
     def routes(self) -> Mapping[tuple[str, str], Route]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enclave_cc.trustee.audit.log import AuditLog
+    from enclave_cc.trustee.broker.admin_gate import AdminGate
     from enclave_cc.trustee.broker.attested import AttestedClient, ClientRecognition
-    from enclave_cc.trustee.broker.admin_access import AdminAccess
     from enclave_cc.trustee.broker.exchange import Exchange
     from enclave_cc.trustee.policy.engine import PolicyEngine
     from enclave_cc.trustee.policy.library import PolicyLibrary
@@ -46,7 +46,7 @@ class ResourceRoutes:
     """Resources in and out."""
 
     clients: ClientRecognition
-    admin: AdminAccess
+    admin: AdminGate
     repository: ResourceRepository
     policies: PolicyLibrary
     reference_values: ReferenceValues

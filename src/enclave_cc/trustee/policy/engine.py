@@ -1,21 +1,23 @@
 """
 Evaluates policies in worker processes, so that a policy can neither see nor stall the broker.
 
-A worker has no environment, hard limits on memory and processor time, and a deadline for each
-evaluation after which it is killed. It is replaced after a number of evaluations and after every
-failure to answer. A policy that does not evaluate has not allowed anything.
+A worker has no environment, limits on memory and processor time, and a deadline for each
+evaluation; beyond any of them it is killed. It is replaced after a number of evaluations and
+after every failure. A policy that does not evaluate has not allowed anything.
 """
 
 from __future__ import annotations
 
 import json
 import queue
+import resource
 import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
@@ -30,6 +32,10 @@ DEADLINE_S: Final = 5.0
 # Starting costs 100 ms; spread over this many evaluations nobody sees it.
 _EVALUATIONS_PER_WORKER: Final = 200
 _WORKERS: Final = 2
+# At rest a worker has 30 MiB; the default policies need 4 more.
+MAX_RESIDENT_BYTES: Final = 512 << 20
+# How often the memory of an evaluation that takes long is looked at.
+_WATCH_S: Final = 0.02
 _GRACE_S: Final = 1.0
 
 
@@ -57,13 +63,13 @@ class PolicyEngine:
             raise _failed("the request to the policy worker is too large")
         with self._worker() as worker:
             reply = worker.exchange(body, time.monotonic() + self._deadline_s)
-        match reply:
-            case {"results": dict(results)}:
-                return results
-            case {"error": str(text)}:
-                raise _failed(text)
-            case _:
-                raise _failed("the policy worker answered nonsense")
+            match reply:
+                case {"results": dict(results)}:
+                    return results
+                case {"error": str(text)}:
+                    raise _failed(text)
+                case _:
+                    raise _failed("the policy worker answered nonsense")
 
     def check(self, policy: str) -> None:
         """Raise ``InvalidInputError`` (``policy-invalid``) unless the text compiles."""
@@ -83,17 +89,26 @@ class PolicyEngine:
 
     @contextmanager
     def _worker(self) -> Iterator[_Worker]:
-        """Borrow a worker; one that did not answer is not handed back."""
-        worker = self._idle.get() or _Worker.start()
+        """
+        Borrow a worker; one that did not come to a result is not handed back.
+
+        A policy that fails may leave a worker short of memory, and the next policy must not pay for it.
+        """
+        worker = self._idle.get()
+        if worker is not None and not worker.alive:
+            worker.stop()
+            worker = None
+        worker = worker or _Worker.start()
         usable = False
         try:
             yield worker
-            usable = worker.evaluations < _EVALUATIONS_PER_WORKER
+            usable = True
         except OSError as error:
             raise _failed("the policy took too long or too much memory") from error
         except InvalidJsonError as error:
             raise _failed("the policy worker answered nonsense") from error
         finally:
+            usable = usable and worker.evaluations < _EVALUATIONS_PER_WORKER
             if not usable:
                 worker.stop()
             self._idle.put(worker if usable else None)
@@ -122,10 +137,16 @@ class _Worker:
             )
         return cls(process, ours)
 
+    @property
+    def alive(self) -> bool:
+        """Tell whether the process still runs."""
+        return self.process.poll() is None
+
     def exchange(self, body: bytes, deadline: float) -> object:
         """Send a request and read its answer; raise ``OSError`` when the worker is late or gone."""
         self.evaluations += 1
         self.channel.settimeout(_remaining(deadline))
+        # The worker reads a request as a whole before it does anything else.
         self.channel.sendall(LENGTH.pack(len(body)) + body)
         size: int = LENGTH.unpack(self._exactly(LENGTH.size, deadline))[0]
         if size > MAX_REPLY_BYTES:
@@ -138,15 +159,31 @@ class _Worker:
         self.process.kill()
         self.process.wait(_GRACE_S)
 
+    def _require_modest(self) -> None:
+        if _resident_bytes(self.process.pid) > MAX_RESIDENT_BYTES:
+            raise OSError("the worker takes too much memory")
+
     def _exactly(self, size: int, deadline: float) -> bytes:
         data = bytearray()
         while len(data) < size:
-            self.channel.settimeout(_remaining(deadline))
-            piece = self.channel.recv(size - len(data))
+            self.channel.settimeout(min(_remaining(deadline), _WATCH_S))
+            try:
+                piece = self.channel.recv(size - len(data))
+            except TimeoutError:
+                self._require_modest()
+                continue
             if not piece:
                 raise OSError("the worker is gone")
             data += piece
         return bytes(data)
+
+
+def _resident_bytes(pid: int) -> int:
+    """Return a process's resident memory (proc(5), ``statm``), 0 when it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
 
 
 def _remaining(deadline: float) -> float:

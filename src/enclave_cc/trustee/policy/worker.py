@@ -13,6 +13,7 @@ import os
 import resource
 import socket
 import struct
+from pathlib import Path
 from typing import Final
 
 from regopy import Interpreter, RegoError
@@ -20,8 +21,6 @@ from regopy import Interpreter, RegoError
 LENGTH: Final = struct.Struct(">I")
 MAX_REQUEST_BYTES: Final = 8 << 20
 MAX_REPLY_BYTES: Final = 1 << 20
-# The interpreter needs about 200 MiB of address space; a policy that wants more than this is a mistake.
-_ADDRESS_SPACE_BYTES: Final = 1 << 30
 # Over the worker's whole life; it is replaced long before that when it behaves.
 _CPU_S: Final = 60
 _OPEN_FILES: Final = 16
@@ -67,7 +66,9 @@ def _query(interpreter: Interpreter, query: str) -> list[object]:
 def _limit() -> None:
     # The interpreter adds a locale to the empty environment; a policy could read even that.
     os.environ.clear()
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, _ADDRESS_SPACE_BYTES))
+    # No limit on address space: the interpreter's allocator reserves 256 GiB of it and uses little. The
+    # parent watches the resident memory instead; should that be too slow, this process is the first to go.
+    Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

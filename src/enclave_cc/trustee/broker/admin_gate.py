@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class AdminAccess:
+class AdminGate:
     """Knows the token's digest only."""
 
     token_sha256: bytes
