@@ -45,11 +45,18 @@ def explanation_lines(explanation: dict[str, object]) -> Iterator[str]:
             " ".join(f"{name}={value}" for name, value in fields.items()) if isinstance(fields, dict) else ""
         )
         yield f"  {event.get('time', '')}  {event.get('event', '')}  {shown}".rstrip()
-    findings = explanation.get("findings")
-    for item in findings if isinstance(findings, list) else []:
+    yield from _rules(explanation.get("findings"), "rules of the refusal")
+    yield from _rules(explanation.get("context"), "what was found before, and did not stop it")
+    yield f"what to do: {explanation.get('remedy')}"
+
+
+def _rules(findings: object, title: str) -> Iterator[str]:
+    if not isinstance(findings, list) or not findings:
+        return
+    yield f"{title}:"
+    for item in findings:
         finding = Finding.from_json(item)
         yield f"  {_MARKS[finding.outcome]}  {finding.rule}"
         if finding.outcome is Outcome.FAILED:
             yield f"          expected {finding.expected}"
             yield f"          found    {finding.actual}"
-    yield f"what to do: {explanation.get('remedy')}"

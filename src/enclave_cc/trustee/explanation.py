@@ -23,14 +23,26 @@ _NOTHING_WRONG: Final = "nothing was refused"
 
 
 def explain(request_id: RequestId, events: Sequence[dict[str, object]]) -> dict[str, object]:
-    """Return ``{request_id, events, findings, remedy}``; findings that failed come first, each once."""
-    findings = sorted(_findings(events), key=lambda finding: finding.outcome is not Outcome.FAILED)
+    """
+    Return ``{request_id, events, findings, context, remedy}``.
+
+    ``findings`` are those of the refusals, the failed ones first; ``context`` is what earlier steps of
+    the same request found, which did not stop it.
+    """
+    refused = _refusals(events)
+    findings = sorted(_findings(refused), key=lambda finding: finding.outcome is not Outcome.FAILED)
+    context = [finding for finding in _findings(events) if finding not in findings]
     return {
         "request_id": request_id,
         "events": list(events),
         "findings": [finding.to_json() for finding in findings],
-        "remedy": _remedy(events, findings),
+        "context": [finding.to_json() for finding in context],
+        "remedy": _remedy(events, refused, findings),
     }
+
+
+def _refusals(events: Iterable[dict[str, object]]) -> list[dict[str, object]]:
+    return [event for event in events if event.get("event") in {"refusal", "findings"}]
 
 
 def _findings(events: Iterable[dict[str, object]]) -> tuple[Finding, ...]:
@@ -39,11 +51,12 @@ def _findings(events: Iterable[dict[str, object]]) -> tuple[Finding, ...]:
     return tuple(dict.fromkeys(findings))
 
 
-def _remedy(events: Sequence[dict[str, object]], findings: Sequence[Finding]) -> str:
+def _remedy(
+    events: Sequence[dict[str, object]], refused: Sequence[dict[str, object]], findings: Sequence[Finding]
+) -> str:
     """Take the remedy of the first rule that failed and has one, else that of the last refusal's code."""
     if not events:
         return _NOTHING_KNOWN
-    refused = [event for event in events if event.get("event") in {"refusal", "findings"}]
     if not refused:
         return _NOTHING_WRONG
     remedies = (item.remedy for item in findings if item.outcome is Outcome.FAILED and item.remedy)

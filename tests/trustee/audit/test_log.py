@@ -52,7 +52,7 @@ def test_texts_that_are_no_unicode_are_logged_all_the_same(log):
     log.verify_chain()
 
 
-def test_an_explanation_puts_what_failed_first_and_gives_its_remedy(log):
+def test_an_explanation_tells_the_refusals_findings_from_their_context_and_gives_the_remedy(log):
     request_id = fresh_request_id()
     good, bad = equal("a", expected="1", actual="1"), equal("b", expected="1", actual="2", remedy="do this")
     log.record(Event.APPRAISAL, request_id, findings=[good, bad])
