@@ -11,19 +11,19 @@ from enclave_cc.demo.debian_packages import closure, download
 _SHA_OF_TEXT = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"
 
 
-def test_the_closure_follows_libraries_only_and_ends_in_cycles():
+def test_the_closure_follows_libraries_only_and_ends_in_cycles(tmp_path):
     graph = {"server": ("liba", "adduser"), "liba": ("libb",), "libb": ("liba", "perl")}
 
     def depends(packages):
         return tuple(name for package in packages for name in graph[package])
 
-    assert closure(("server",), depends=depends) == ("liba", "libb", "server")
+    assert closure(("server",), tmp_path, depends=depends) == ("liba", "libb", "server")
 
 
-def test_dependencies_are_read_with_the_first_of_alternatives(monkeypatch):
+def test_dependencies_are_read_with_the_first_of_alternatives(tmp_path, monkeypatch):
     record = "Package: a\nPre-Depends: libc6 (>= 2.34)\nDepends: libx | liby, libz:any\nSuggests: libno\n"
     monkeypatch.setattr(debian_packages, "run", lambda *_, **__: record)
-    assert closure(("a",)) == ("a", "libc6", "libx", "libz")
+    assert closure(("a",), tmp_path) == ("a", "libc6", "libx", "libz")
 
 
 def _announce(monkeypatch, sha256):

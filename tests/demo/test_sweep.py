@@ -108,7 +108,7 @@ def test_the_deepest_mount_comes_first_and_escapes_are_undone(tmp_path):
 def test_membership_of_a_control_group_is_by_whole_path(tmp_path):
     group = ControlGroup("/enclave-cc-demo-ab")
     for name, line in {
-        "in": "4:pids:/enclave-cc-demo-ab/daemons",
+        "in": "4:pids:/enclave-cc-demo-ab/node",
         "out": "0::/enclave-cc-demo-abc/pods",
     }.items():
         (tmp_path / name).mkdir()
@@ -118,7 +118,7 @@ def test_membership_of_a_control_group_is_by_whole_path(tmp_path):
 
 def test_the_scenes_own_groups_are_no_leftovers(tmp_path):
     for path in (
-        "pids/enclave-cc-demo-ab/daemons",
+        "pids/enclave-cc-demo-ab/node",
         "pids/enclave-cc-demo-ab/pods/one",
         "cpu/enclave-cc-demo-ab/pods",
     ):

@@ -58,7 +58,8 @@ def test_an_explanation_tells_the_refusals_findings_from_their_context_and_gives
     log.record(Event.APPRAISAL, request_id, findings=[good, bad])
     log.record(Event.REFUSAL, request_id, fields={"code": "resource-denied"}, findings=[bad])
     explanation = explain(request_id, log.of_request(request_id))
-    assert [item["rule"] for item in explanation["findings"]] == ["b", "a"]
+    assert [item["rule"] for item in explanation["findings"]] == ["b"]
+    assert [item["rule"] for item in explanation["context"]] == ["a"]
     assert explanation["remedy"] == "do this"
 
 

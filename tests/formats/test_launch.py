@@ -1,0 +1,53 @@
+"""The launch configuration: round trip, and nothing else parses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enclave_cc.core.errors import InvalidInputError
+from enclave_cc.formats.launch import ApprovedMount, LaunchConfiguration
+
+TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=5).map(tuple)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    st.builds(
+        LaunchConfiguration,
+        TEXTS,
+        TEXTS,
+        TEXT,
+        TEXT,
+        TEXT,
+        st.booleans(),
+        st.lists(st.builds(ApprovedMount, TEXT, TEXT)).map(tuple),
+    )
+)
+def test_what_is_written_is_read(launch):
+    assert LaunchConfiguration.parse(launch.to_bytes()) == launch
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_but_the_declared_error(data):
+    with pytest.raises(InvalidInputError) as caught:
+        LaunchConfiguration.parse(data)
+    assert caught.value.code == "launch-configuration-invalid"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b'"exec":false', b'"exec":0'),
+        (b'"args":["a"]', b'"args":[1]'),
+        (b'"mounts":[["/a","bind"]]', b'"mounts":[["/a"]]'),
+        (b'"cwd":"/"', b'"cwd":"/","more":1'),
+        (b'"cwd":"/",', b""),
+    ],
+)
+def test_members_of_another_kind_are_refused(change):
+    data = LaunchConfiguration(("a",), (), "/", "", "d", mounts=(ApprovedMount("/a", "bind"),)).to_bytes()
+    assert change[0] in data
+    with pytest.raises(InvalidInputError):
+        LaunchConfiguration.parse(data.replace(*change))

@@ -1,0 +1,131 @@
+"""The ciphertext cache and the prefetch that fills it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from enclave_cc.core.digest import Digest
+from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
+from enclave_cc.node.daemon.blob_cache import BlobCache
+from enclave_cc.node.daemon.prefetch import Prefetch
+from enclave_cc.node.daemon.snapshot_record import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL
+
+BLOB = b"ciphertext" * 100
+DIGEST = Digest.of(BLOB)
+
+
+def labels(digest=DIGEST, *later):
+    listed = ",".join(str(each) for each in (digest, *later))
+    return {IMAGE_LABEL: "registry.example/app:1", LAYER_LABEL: str(digest), LAYERS_LABEL: listed}
+
+
+class Registry:
+    def __init__(self, *blobs):
+        self.blobs = {str(Digest.of(blob)): blob for blob in blobs}
+        self.asked = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def blob(self, reference, digest):
+        self.asked.append(digest)
+        self.may_answer.wait(10)
+        if digest not in self.blobs:
+            raise UnavailableError("registry-unavailable", "no answer", stage=Stage.FETCH)
+        yield self.blobs[digest][:5]
+        yield self.blobs[digest][5:]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return BlobCache(tmp_path, max_bytes=3000, max_blob_bytes=2000)
+
+
+def test_a_blob_is_stored_under_its_digest(cache, tmp_path):
+    cache.store(DIGEST, [BLOB])
+    assert (tmp_path / "sha256" / DIGEST.hex).read_bytes() == BLOB
+    assert cache.touch(DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "code"),
+    [([b"other bytes"], "digest-mismatch"), ([bytes(1500), bytes(1500)], "blob-too-large")],
+)
+def test_what_does_not_deserve_its_name_is_not_kept(cache, tmp_path, chunks, code):
+    with pytest.raises(RefusedError) as caught:
+        cache.store(DIGEST, chunks)
+    assert caught.value.code == code
+    assert list((tmp_path / "sha256").iterdir()) == []
+
+
+def test_an_interrupted_download_leaves_nothing_after_a_restart(tmp_path):
+    BlobCache(tmp_path)
+    (tmp_path / "sha256" / ".incoming-x").write_bytes(b"half")
+    BlobCache(tmp_path)
+    assert list((tmp_path / "sha256").iterdir()) == []
+
+
+def test_the_least_recently_used_blob_goes_first(cache):
+    blobs = [bytes([number]) * 1000 for number in range(4)]
+    digests = [Digest.of(blob) for blob in blobs]
+    for digest, blob in list(zip(digests, blobs, strict=True))[:3]:
+        cache.store(digest, [blob])
+        time.sleep(0.02)
+    cache.touch(digests[0])
+    cache.store(digests[3], [blobs[3]])
+    assert [cache.touch(digest) for digest in digests] == [True, False, True, True]
+
+
+def test_prefetch_stores_the_layer_before_it_returns(cache):
+    prefetch = Prefetch(cache, Registry(BLOB).blob)
+    prefetch.layer(labels())
+    assert cache.touch(DIGEST)
+    prefetch.close()
+
+
+def test_later_layers_are_begun_at_once_and_each_layer_is_fetched_once(cache):
+    other = b"other" * 10
+    registry = Registry(BLOB, other)
+    prefetch = Prefetch(cache, registry.blob)
+    prefetch.layer(labels(DIGEST, Digest.of(other)))
+    prefetch.layer(labels(Digest.of(other)))
+    assert sorted(registry.asked) == sorted(registry.blobs)
+    prefetch.close()
+
+
+def test_a_registry_that_fails_or_lies_is_not_fatal(cache):
+    registry = Registry()
+    prefetch = Prefetch(cache, registry.blob)
+    prefetch.layer(labels())
+    registry.blobs[str(DIGEST)] = b"a lie"
+    prefetch.layer(labels())
+    assert not cache.touch(DIGEST)
+    assert len(registry.asked) == 2
+    prefetch.close()
+
+
+def test_waiting_for_a_slow_registry_is_bounded_and_the_download_goes_on(cache):
+    registry = Registry(BLOB)
+    registry.may_answer.clear()
+    prefetch = Prefetch(cache, registry.blob, wait_s=0.05)
+    prefetch.layer(labels())
+    assert not cache.touch(DIGEST)
+    registry.may_answer.set()
+    give_up = time.monotonic() + 5
+    while not cache.touch(DIGEST):
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    prefetch.close()
+
+
+@pytest.mark.parametrize(
+    "forged", [{}, {IMAGE_LABEL: "../../x", LAYER_LABEL: "sha256:../../etc"}, {**labels(), LAYER_LABEL: "x"}]
+)
+def test_labels_that_make_no_sense_are_ignored(cache, forged):
+    registry = Registry(BLOB)
+    prefetch = Prefetch(cache, registry.blob)
+    prefetch.layer(forged)
+    assert registry.asked == []
+    prefetch.close()

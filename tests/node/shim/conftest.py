@@ -1,0 +1,407 @@
+"""A node around a real shim and a real runc: all else that a pod meets is a simulator that can misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import enclave_cc
+from enclave_cc.core.errors import EnclaveCcError, RefusedError, Stage
+from enclave_cc.formats.messages.agent import AGENT_SERVICE
+from enclave_cc.formats.messages.node import NODE_SERVICE
+from enclave_cc.formats.messages.platform import PLATFORM_SERVICE
+from enclave_cc.formats.protobuf import decode
+from enclave_cc.node.shim.launcher import NAME, write_shim_launcher
+from enclave_cc.node.shim.task_messages import EVENTS, TASK_V2
+from enclave_cc.transport.ttrpc_client import TtrpcClient
+from enclave_cc.transport.ttrpc_server import TtrpcServer
+
+PYTHON = Path("/usr/bin/python3")
+BUSYBOX = Path("/bin/busybox")
+NAMESPACE = "ecc-test"
+
+BOOT = """#!/usr/bin/python3 -I
+import json, os, subprocess, sys
+control = os.fdopen(3, "r+b", buffering=0)
+line = b""
+while not line.endswith(b"\\n"):
+    part = control.read(4096)
+    if not part:
+        sys.exit(0)
+    line += part
+order = json.loads(line)
+with open(order["sealed_image"] + "/behaviour") as file:
+    behaviour = file.read()
+def say(message):
+    control.write(json.dumps(message).encode() + b"\\n")
+if behaviour == "dies":
+    sys.exit(3)
+if behaviour == "refuses":
+    say({"error": {"code": "sealed-manifest-refused", "stage": "mount", "summary": "it is not the image",
+                   "remedy": "do not trust this host"}})
+    sys.exit(1)
+rootfs, work = order["rootfs"], order["work"]
+os.makedirs(rootfs, exist_ok=True)
+subprocess.run(["mount", "--bind", order["sealed_image"] + "/rootfs", rootfs], check=True)
+with open(order["bundle"] + "/config.json") as file:
+    spec = json.load(file)
+spec["root"] = {"path": rootfs}
+with open(work + "/config.json", "w") as file:
+    json.dump(spec, file)
+runc = [order["runc"], "--root", order["runc_root"], "--log", order["runc_log"], "--log-format", "json"]
+command = [*runc, "create", "--bundle", work, "--pid-file", order["pid_file"]]
+streams = {}
+if order["console_socket"]:
+    command += ["--console-socket", order["console_socket"]]
+else:
+    streams = {"stdin": 4, "stdout": 5, "stderr": 6}
+subprocess.run([*command, order["container_id"]], check=True, **streams)
+for descriptor in (4, 5, 6):
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+with open(order["pid_file"]) as file:
+    say({"pid": int(file.read())})
+if behaviour == "poisoned":
+    say({"event": "poisoned", "code": "sealed-chunk-refused"})
+control.read(4096)
+subprocess.run([*runc, "delete", "--force", order["container_id"]])
+subprocess.run(["umount", rootfs])
+"""
+
+
+class Simulators:
+    """containerd's event service, the node daemon, the platform, and one agent per pod."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.launches: list[dict[str, Any]] = []
+        self.prepared: list[dict[str, Any]] = []
+        self.discarded: list[str] = []
+        self.executed: list[dict[str, Any]] = []
+        self.behaviour = "works"
+        self.exec_error: EnclaveCcError | None = None
+        self.prepare_error: EnclaveCcError | None = None
+        self.launch_error: EnclaveCcError | None = None
+        self.prepare_may_end = threading.Event()
+        self.prepare_may_end.set()
+        self.sealed = directory
+        self.servers: list[TtrpcServer] = []
+        self._serve("events.sock", EVENTS, {"Forward": self._forward})
+        self._serve("node.sock", NODE_SERVICE, {"ResolveContainer": self._resolve})
+        names = dict.fromkeys(PLATFORM_SERVICE.methods, self._unused)
+        self._serve("platform.sock", PLATFORM_SERVICE, {**names, "Launch": self._launch})
+
+    def _serve(self, name: str, service: Any, handlers: dict[str, Any]) -> None:
+        server = TtrpcServer(str(self.directory / name))
+        server.add(service, handlers)
+        server.start()
+        self.servers.append(server)
+
+    def serve_agent(self, pod: Path) -> None:
+        self.sealed = pod / "sealed"
+        handlers = {
+            "Prepare": self._prepare,
+            "AuthorizeExec": self._authorize,
+            "Discard": self._discard,
+            "Status": self._unused,
+        }
+        self._serve(str(pod / "run" / "agent.sock"), AGENT_SERVICE, handlers)
+
+    def stop(self) -> None:
+        self.prepare_may_end.set()
+        for server in self.servers:
+            server.stop()
+
+    def topics(self) -> list[str]:
+        return [topic for topic, _ in self.events]
+
+    def _forward(self, request: dict[str, Any], _: Any) -> dict[str, Any]:
+        envelope = request["envelope"]
+        self.events.append((envelope["topic"], envelope["event"]))
+        return {}
+
+    def _resolve(self, request: dict[str, Any], _: Any) -> dict[str, Any]:
+        return {"image": "registry.example/app:1", "manifest_digest": "sha256:" + "0" * 64}
+
+    def _launch(self, request: dict[str, Any], _: Any) -> dict[str, Any]:
+        if self.launch_error:
+            raise self.launch_error
+        self.launches.append(request)
+        return {"mr_enclave": bytes(32)}
+
+    def _prepare(self, request: dict[str, Any], _: Any) -> dict[str, Any]:
+        self.prepared.append(request)
+        self.prepare_may_end.wait(20)
+        if self.prepare_error:
+            raise self.prepare_error
+        name = f"image-{request['container_id']}"
+        image = self.sealed / name
+        (image / "rootfs" / "bin").mkdir(parents=True)
+        for point in ("proc", "dev", "tmp"):
+            (image / "rootfs" / point).mkdir()
+        shutil.copy(BUSYBOX, image / "rootfs" / "bin" / "sh")
+        (image / "behaviour").write_text(self.behaviour)
+        return {"image_digest": "sha256:" + "1" * 64, "sealed_image": name, "key_id": "k"}
+
+    def _authorize(self, request: dict[str, Any], _: Any) -> dict[str, Any]:
+        self.executed.append(request)
+        if self.exec_error:
+            raise self.exec_error
+        return {"process": request["process"]}
+
+    def _discard(self, request: dict[str, Any], _: Any) -> dict[str, Any]:
+        self.discarded.append(request["container_id"])
+        shutil.rmtree(self.sealed / f"image-{request['container_id']}", ignore_errors=True)
+        return {}
+
+    def _unused(self, request: dict[str, Any], _: Any) -> dict[str, Any]:
+        raise RefusedError("unused", "not simulated", stage=Stage.REQUEST)
+
+
+class Shim:
+    """A started shim, called as containerd would."""
+
+    def __init__(self, node: Node, address: str) -> None:
+        self.node = node
+        self.path = address.removeprefix("unix://")
+        self.pid = self.call("Connect", id="nobody")["shim_pid"]
+
+    def call(self, method: str, *, timeout_s: float = 20, **request: Any) -> dict[str, Any]:
+        with TtrpcClient(self.path, timeout_s) as client:
+            return client.call(TASK_V2, method, request, timeout_s=timeout_s)
+
+    def failing_call(self, method: str, **request: Any) -> EnclaveCcError:
+        with pytest.raises(EnclaveCcError) as caught:
+            self.call(method, **request)
+        return caught.value
+
+
+class Node:
+    """One node's directories, with real runc roots below."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.state = directory / "st"
+        self.runc_root = directory / "runc"
+        self.sandbox_id = "pod" + os.urandom(4).hex()
+        self.simulators = Simulators(directory)
+        self.shims: list[Shim] = []
+        self._agent_bundle()
+        self._boot_bundle()
+        self.config = directory / "node.json"
+        members = {
+            "state": str(self.state),
+            "runc": "/usr/sbin/runc",
+            "runc_root": str(self.runc_root),
+            "agent_bundle": str(directory / "agent"),
+            "boot_bundle": str(directory / "boot"),
+            "platform_socket": str(directory / "platform.sock"),
+            "node_socket": str(directory / "node.sock"),
+        }
+        self.config.write_text(json.dumps(members))
+        self.launcher = directory / NAME
+        source_root = Path(enclave_cc.__file__).parent.parent
+        write_shim_launcher(self.launcher, self.config, PYTHON, source_root)
+
+    @property
+    def pod(self) -> Path:
+        return self.state / "pods" / self.sandbox_id
+
+    def _agent_bundle(self) -> None:
+        rootfs = self.directory / "agent" / "rootfs"
+        for name in ("proc", "dev", "tmp", "run", "sealed", "blobs", "bin"):
+            (rootfs / name).mkdir(parents=True)
+        shutil.copy(BUSYBOX, rootfs / "bin" / "busybox")
+        script = "echo agent speaks; exec /bin/busybox sleep 1000"
+        description = {"kind": "agent", "args": ["/bin/busybox", "sh", "-c", script], "env": [], "cwd": "/"}
+        (self.directory / "agent" / "bundle.json").write_text(json.dumps(description))
+
+    def _boot_bundle(self) -> None:
+        rootfs = self.directory / "boot" / "rootfs"
+        rootfs.mkdir(parents=True)
+        (rootfs / "boot.py").write_text(BOOT)
+        (rootfs / "boot.py").chmod(0o755)
+        (self.directory / "boot" / "bundle.json").write_text(
+            json.dumps({"kind": "boot", "args": ["/boot.py"]})
+        )
+
+    def bundle(
+        self, container_id: str, annotations: dict[str, str], args: list[str], *, terminal: bool
+    ) -> Path:
+        bundle = self.directory / "bundles" / container_id
+        bundle.mkdir(parents=True)
+        spec = {
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": terminal,
+                "user": {"uid": 0, "gid": 0},
+                "args": args,
+                "env": ["PATH=/bin"],
+                "cwd": "/",
+            },
+            "root": {"path": "rootfs"},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance"]},
+            ],
+            "annotations": annotations,
+            "linux": {
+                "cgroupsPath": f"/ecc-test/{self.sandbox_id}/{container_id}",
+                "namespaces": [{"type": name} for name in ("pid", "ipc", "uts", "mount")],
+            },
+        }
+        (bundle / "config.json").write_text(json.dumps(spec))
+        return bundle
+
+    def run(self, action: str, container_id: str, *more: str) -> subprocess.CompletedProcess[bytes]:
+        address = str(self.directory / "containerd.sock")
+        command = [str(self.launcher), "-namespace", NAMESPACE, "-address", address, "-id", container_id]
+        environment = {**os.environ, "TTRPC_ADDRESS": str(self.directory / "events.sock")}
+        return subprocess.run(
+            [*command, *more, action],
+            cwd=self.directory / "bundles" / container_id,
+            env=environment,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+    def start_shim(self, container_id: str) -> Shim:
+        done = self.run("start", container_id)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == b""
+        shim = Shim(self, done.stdout.decode())
+        self.shims.append(shim)
+        return shim
+
+    def sandbox(self, **annotations: str) -> Shim:
+        """Start the shim and make a sandbox whose agent answers."""
+        shim = self.start_sandbox_shim(**annotations)
+        shim.call(
+            "Create", id=self.sandbox_id, bundle=self.bundle_of(self.sandbox_id), rootfs=self.pause_mounts()
+        )
+        shim.call("Start", id=self.sandbox_id)
+        self.simulators.serve_agent(self.pod)
+        return shim
+
+    def start_sandbox_shim(self, **annotations: str) -> Shim:
+        marks = {
+            "io.kubernetes.cri.container-type": "sandbox",
+            "io.kubernetes.cri.sandbox-id": self.sandbox_id,
+            **{name.replace("__", "/"): value for name, value in annotations.items()},
+        }
+        bundle = self.bundle(
+            self.sandbox_id, marks, ["/bin/sh", "-c", "while :; do sleep 1; done"], terminal=False
+        )
+        (bundle / "log").write_text("")
+        return self.start_shim(self.sandbox_id)
+
+    def bundle_of(self, container_id: str) -> str:
+        return str(self.directory / "bundles" / container_id)
+
+    def pause_mounts(self) -> list[dict[str, Any]]:
+        source = self.directory / "pause"
+        if not source.exists():
+            (source / "bin").mkdir(parents=True)
+            (source / "proc").mkdir()
+            (source / "dev").mkdir()
+            shutil.copy(BUSYBOX, source / "bin" / "sh")
+        return [{"type": "bind", "source": str(source), "options": ["rbind", "rw"]}]
+
+    def workload(self, container_id: str, script: str, *, terminal: bool = False) -> dict[str, Any]:
+        """Write a bundle and return the members of its Create call, with pipes for the streams."""
+        marks = {
+            "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.sandbox-id": self.sandbox_id,
+        }
+        bundle = self.bundle(container_id, marks, ["/bin/sh", "-c", script], terminal=terminal)
+        streams = {}
+        for name in ("stdin", "stdout") if terminal else ("stdin", "stdout", "stderr"):
+            os.mkfifo(bundle / name)
+            streams[name] = str(bundle / name)
+        return {"id": container_id, "bundle": str(bundle), "terminal": terminal, **streams}
+
+    def shim_log(self) -> str:
+        return (self.directory / "bundles" / self.sandbox_id / "log").read_text()
+
+    def close(self) -> None:
+        for log in (self.directory / "bundles").glob("*/log"):
+            print(log.read_text())  # noqa: T201 - shown with a test that failed
+        for shim in self.shims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(shim.pid, signal.SIGKILL)
+            Path(shim.path).unlink(missing_ok=True)
+        for bundle in (self.directory / "bundles").glob("*"):
+            self.run("delete", bundle.name, "-bundle", str(bundle))
+        self.simulators.stop()
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for target in mounts:
+            if target.startswith(str(self.directory)):
+                subprocess.run(["umount", "-l", target], check=False)
+        shutil.rmtree(self.directory)
+
+
+@pytest.fixture
+def node():
+    """Yield a node; afterwards nothing of it is left, whatever the test did."""
+    node = Node(Path(tempfile.mkdtemp(prefix="ecc-", dir="/tmp")))
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def eventually():
+    """Wait for a condition, for a while."""
+
+    def wait(condition: Any, within_s: float = 10) -> None:
+        give_up = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < give_up, "it did not happen"
+            time.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture
+def decoded():
+    """Decode an event's message."""
+    return lambda event, any_: decode(event.schema, any_["value"])
+
+
+@pytest.fixture
+def read_all():
+    """Read a pipe to its end, beside the test."""
+
+    def start(path: str) -> Any:
+        parts: list[bytes] = []
+
+        def read() -> None:
+            # Opening waits for the shim, which opens both sides.
+            with Path(path).open("rb") as pipe:
+                parts.append(pipe.read())
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+
+        def result() -> bytes:
+            thread.join(10)
+            return b"".join(parts)
+
+        return result
+
+    return start
