@@ -31,56 +31,6 @@ PYTHON = Path("/usr/bin/python3")
 BUSYBOX = Path("/bin/busybox")
 NAMESPACE = "ecc-test"
 
-BOOT = """#!/usr/bin/python3 -I
-import json, os, subprocess, sys
-control = os.fdopen(3, "r+b", buffering=0)
-line = b""
-while not line.endswith(b"\\n"):
-    part = control.read(4096)
-    if not part:
-        sys.exit(0)
-    line += part
-order = json.loads(line)
-with open(order["sealed_image"] + "/behaviour") as file:
-    behaviour = file.read()
-def say(message):
-    control.write(json.dumps(message).encode() + b"\\n")
-if behaviour == "dies":
-    sys.exit(3)
-if behaviour == "refuses":
-    say({"error": {"code": "sealed-manifest-refused", "stage": "mount", "summary": "it is not the image",
-                   "remedy": "do not trust this host"}})
-    sys.exit(1)
-rootfs, work = order["rootfs"], order["work"]
-os.makedirs(rootfs, exist_ok=True)
-subprocess.run(["mount", "--bind", order["sealed_image"] + "/rootfs", rootfs], check=True)
-with open(order["bundle"] + "/config.json") as file:
-    spec = json.load(file)
-spec["root"] = {"path": rootfs}
-with open(work + "/config.json", "w") as file:
-    json.dump(spec, file)
-runc = [order["runc"], "--root", order["runc_root"], "--log", order["runc_log"], "--log-format", "json"]
-command = [*runc, "create", "--bundle", work, "--pid-file", order["pid_file"]]
-streams = {}
-if order["console_socket"]:
-    command += ["--console-socket", order["console_socket"]]
-else:
-    streams = {"stdin": 4, "stdout": 5, "stderr": 6}
-subprocess.run([*command, order["container_id"]], check=True, **streams)
-for descriptor in (4, 5, 6):
-    try:
-        os.close(descriptor)
-    except OSError:
-        pass
-with open(order["pid_file"]) as file:
-    say({"pid": int(file.read())})
-if behaviour == "poisoned":
-    say({"event": "poisoned", "code": "sealed-chunk-refused"})
-control.read(4096)
-subprocess.run([*runc, "delete", "--force", order["container_id"]])
-subprocess.run(["umount", rootfs])
-"""
-
 
 class Simulators:
     """containerd's event service, the node daemon, the platform, and one agent per pod."""
@@ -233,7 +183,7 @@ class Node:
     def _boot_bundle(self) -> None:
         rootfs = self.directory / "boot" / "rootfs"
         rootfs.mkdir(parents=True)
-        (rootfs / "boot.py").write_text(BOOT)
+        shutil.copy(Path(__file__).with_name("fake_boot.py"), rootfs / "boot.py")
         (rootfs / "boot.py").chmod(0o755)
         (self.directory / "boot" / "bundle.json").write_text(
             json.dumps({"kind": "boot", "args": ["/boot.py"]})
@@ -358,7 +308,6 @@ class Node:
 
 @pytest.fixture
 def node():
-    """Yield a node; afterwards nothing of it is left, whatever the test did."""
     node = Node(Path(tempfile.mkdtemp(prefix="ecc-", dir="/tmp")))
     yield node
     node.close()
@@ -366,8 +315,6 @@ def node():
 
 @pytest.fixture
 def eventually():
-    """Wait for a condition, for a while."""
-
     def wait(condition: Any, within_s: float = 10) -> None:
         give_up = time.monotonic() + within_s
         while not condition():
@@ -379,7 +326,6 @@ def eventually():
 
 @pytest.fixture
 def decoded():
-    """Decode an event's message."""
     return lambda event, any_: decode(event.schema, any_["value"])
 
 
@@ -391,17 +337,11 @@ def read_all():
         parts: list[bytes] = []
 
         def read() -> None:
-            # Opening waits for the shim, which opens both sides.
             with Path(path).open("rb") as pipe:
                 parts.append(pipe.read())
 
         thread = threading.Thread(target=read, daemon=True)
         thread.start()
-
-        def result() -> bytes:
-            thread.join(10)
-            return b"".join(parts)
-
-        return result
+        return lambda: (thread.join(10), b"".join(parts))[1]
 
     return start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from _signal import SIGKILL
 from time import monotonic
 
 from enclave_cc.formats.messages.agent import AGENT_SERVICE
@@ -29,6 +28,7 @@ from enclave_cc.node.shim.pump import Pump
 from enclave_cc.node.shim.reactor import DeadlineExceeded, within
 from enclave_cc.node.shim.rpc_client import RpcClient
 from enclave_cc.node.shim.runc import Runc, RuncFailed, read_pid
+from enclave_cc.node.shim.signals import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,5 +1,8 @@
 """The agent's output in a file that cannot fill the node's disk: two halves, the older one is replaced."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH105
+
 from __future__ import annotations
 
 import os

@@ -1,5 +1,8 @@
 """The OCI specification of an agent enclave: its measured bundle, and next to nothing of the host."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH103, PTH112, PTH123
+
 from __future__ import annotations
 
 import os
@@ -16,8 +19,6 @@ if TYPE_CHECKING:
 _MAX_BUNDLE_JSON_BYTES: Final = 1 << 16
 # runc would make missing mount points inside the bundle, and the bundle is measured.
 _MOUNT_POINTS: Final = ("proc", "dev", "tmp", "run", "sealed", "blobs")
-# The kubelet gives sandboxes this score: the last to go when memory runs out.
-_SANDBOX_OOM_SCORE: Final = -998
 _PRIVATE_NAMESPACES: Final = ("pid", "ipc", "uts", "mount", "cgroup")
 _NO_EXEC: Final = ("nosuid", "nodev", "noexec")
 _RESOLV_CONF: Final = "/etc/resolv.conf"
@@ -75,15 +76,19 @@ def agent_spec(settings: Settings, pod: PodDirectory, sandbox: dict[str, Any]) -
 def _process(bundle: dict[str, Any], sandbox: dict[str, Any]) -> dict[str, Any]:
     nothing: list[str] = []
     sets = ("bounding", "effective", "inheritable", "permitted", "ambient")
-    return {
+    process: dict[str, Any] = {
         "user": {"uid": 0, "gid": 0},
         "args": bundle["args"],
         "env": bundle.get("env", []),
         "cwd": bundle.get("cwd", "/"),
         "capabilities": dict.fromkeys(sets, nothing),
         "noNewPrivileges": True,
-        "oomScoreAdj": (sandbox.get("process") or {}).get("oomScoreAdj", _SANDBOX_OOM_SCORE),
     }
+    # As the sandbox: the last to go when memory runs out, where the kubelet may say so.
+    score = (sandbox.get("process") or {}).get("oomScoreAdj")
+    if score is not None:
+        process["oomScoreAdj"] = score
+    return process
 
 
 def _mounts(

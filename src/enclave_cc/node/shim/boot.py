@@ -8,16 +8,27 @@ closes, because the shim stopped or died, boot kills its container, unmounts and
 from __future__ import annotations
 
 import os
-from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, SIGINT, SIGKILL, SIGPIPE, SIGTERM, pthread_sigmask, signal
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
 
+from enclave_cc.formats.ttrpc import UNKNOWN
 from enclave_cc.node.shim import boot_record
 from enclave_cc.node.shim.agent_spec import read_bundle
-from enclave_cc.node.shim.failures import BOOT_FAILED, UNKNOWN, Reason, refusal
+from enclave_cc.node.shim.failures import BOOT_FAILED, Reason, refusal
 from enclave_cc.node.shim.json_text import InvalidJson, dumps, loads
 from enclave_cc.node.shim.linux import unshare_mounts
 from enclave_cc.node.shim.log import log
 from enclave_cc.node.shim.reactor import READABLE, DeadlineExceeded, within
+from enclave_cc.node.shim.signals import (
+    SIG_DFL,
+    SIG_SETMASK,
+    SIGCHLD,
+    SIGINT,
+    SIGKILL,
+    SIGPIPE,
+    SIGTERM,
+    pthread_sigmask,
+    signal,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +77,11 @@ class Boot:
         self.ended.then(lambda _: self._read_last_words())
         ours.setblocking(False)
         context.reactor.watch(ours.fileno(), READABLE, self._readable)
-        boot_record.write(record, self.pid)
+        try:
+            boot_record.write(record, self.pid)
+        except OSError:
+            os.kill(self.pid, SIGKILL)
+            raise
 
     async def run(self, order: dict[str, Any], request_id: str) -> int:
         """Send the order and return the container's pid; raise ``Failure`` with boot's own reason."""
@@ -150,7 +165,7 @@ def _reason(error: dict[str, Any]) -> Reason:
 
 
 def _command(bundle: str) -> list[str]:
-    """Return the program and its arguments as they are reached without a change of root; raise ``InvalidBundle``."""
+    """Return the program and its arguments as seen from outside; raise ``InvalidBundle``."""
     description = read_bundle(bundle)
     rootfs = f"{bundle}/rootfs"
     arguments = [rootfs + part if part.startswith("/") else part for part in description["args"]]

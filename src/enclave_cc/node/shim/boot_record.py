@@ -1,13 +1,16 @@
 """A note beside the container: which process boots it, so that ``delete`` can end it without a shim."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH123
+
 from __future__ import annotations
 
 import os
-from _signal import SIGKILL
 from time import monotonic, sleep
 
 from enclave_cc.node.shim.directories import write_private
 from enclave_cc.node.shim.json_text import InvalidJson, dumps, loads
+from enclave_cc.node.shim.signals import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,5 +1,8 @@
 """A process's terminal: runc hands the master over on a socket, and the shim copies both ways."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH108
+
 from __future__ import annotations
 
 import fcntl
@@ -9,6 +12,7 @@ from sys import byteorder
 
 from enclave_cc.node.shim.failures import unknown
 from enclave_cc.node.shim.pump import Pump, into
+from enclave_cc.node.shim.sockets import accept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,8 +55,7 @@ class ConsoleSocket:
     def receive(self) -> int:
         """Take the terminal's master, which runc sent before it ended; raise ``Failure`` when it did not."""
         try:
-            descriptor, _ = self._listener._accept()  # noqa: SLF001 - `socket.accept` lives in the heavy module
-            peer = socket(AF_UNIX, SOCK_STREAM, 0, descriptor)
+            peer = accept(self._listener)
             try:
                 peer.setblocking(False)
                 _, ancillary, _, _ = peer.recvmsg(4096, CMSG_SPACE(_INT_BYTES))

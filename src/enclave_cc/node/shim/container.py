@@ -11,10 +11,10 @@ from enclave_cc.formats.ttrpc import INVALID_ARGUMENT
 from enclave_cc.node.shim.cgroups import Cgroups
 from enclave_cc.node.shim.directories import write_private
 from enclave_cc.node.shim.failures import Failure, already_exists, failed_precondition, not_found, unknown
-from enclave_cc.node.shim.log import log
 from enclave_cc.node.shim.oom import OomWatch
 from enclave_cc.node.shim.process import Process
 from enclave_cc.node.shim.reactor import Lock
+from enclave_cc.node.shim.request_id import fresh_request_id
 from enclave_cc.node.shim.runc import Runc, RuncFailed
 from enclave_cc.node.shim.stdio import Streams
 from enclave_cc.node.shim.task_messages import (
@@ -23,7 +23,6 @@ from enclave_cc.node.shim.task_messages import (
     PROCESS_DETAILS,
     PROCESS_DETAILS_URL,
     RUNNING,
-    STOPPED,
     TASK_DELETE,
     TASK_EXEC_ADDED,
     TASK_EXEC_STARTED,
@@ -52,6 +51,7 @@ class Container:
         self.bundle: str = request["bundle"]
         self.context = context
         self.creation: Task | None = None
+        self.request_id = fresh_request_id()
         self.init = Process(context, self.id, "", _streams(request))
         self.execs: dict[str, Process] = {}
         self.runc = Runc(
@@ -64,7 +64,7 @@ class Container:
         self.cgroups = Cgroups()
         self._oom = OomWatch(context.reactor, lambda: self._publish(TASK_OOM))
         self._lock = Lock(context.reactor)
-        self._process_files = 0
+        self._deleted = False
 
     async def create(self) -> None:
         """Make the container up to the point where ``start`` runs it; undo everything on failure."""
@@ -148,6 +148,8 @@ class Container:
     async def delete(self) -> dict[str, Any]:
         """Remove the container and everything made for it."""
         async with self._lock:
+            if self._deleted:
+                raise not_found("container not created")
             if self.init.state in (RUNNING, PAUSED):
                 raise failed_precondition("cannot delete a running process")
             await self.init.close()
@@ -160,6 +162,7 @@ class Container:
                 raise unknown(f"failed to delete task: {failed}") from failed
             await self.dismantle()
             self.init.abandon()
+            self._deleted = True
         values = {"pid": self.init.pid, **self.init.exit_values()}
         self._publish(TASK_DELETE, **values)
         return values

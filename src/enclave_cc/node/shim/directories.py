@@ -1,5 +1,8 @@
 """Directory trees of a pod: private when made, removed without following links."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH103, PTH123
+
 from __future__ import annotations
 
 import os

@@ -8,9 +8,6 @@ to boot program without passing here.
 
 from __future__ import annotations
 
-import hashlib
-from _signal import SIGKILL
-
 from enclave_cc.formats.messages.node import NODE_SERVICE
 from enclave_cc.formats.messages.platform import PLATFORM_SERVICE
 from enclave_cc.node.shim import boot_record
@@ -29,10 +26,12 @@ from enclave_cc.node.shim.failures import (
     Failure,
     refusal,
 )
+from enclave_cc.node.shim.hashes import sha512
 from enclave_cc.node.shim.log import log
 from enclave_cc.node.shim.peer import call_once
 from enclave_cc.node.shim.request_id import fresh_request_id
 from enclave_cc.node.shim.runc import RuncFailed
+from enclave_cc.node.shim.signals import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,13 +64,13 @@ class EnclaveContainer(Container):
         systemd_cgroup: bool,
     ) -> None:
         super().__init__(context, request, systemd_cgroup=systemd_cgroup)
-        self.request_id = fresh_request_id()
         self._spec = spec
         self._sandbox = sandbox
         self._boot: Boot | None = None
         self._work = sandbox.pod.work(self.id)
         self._stopping = False
         self._prepared = False
+        self._doomed = False
 
     async def create(self) -> None:
         """Resolve, prepare, launch, boot; whatever fails, nothing of it stays."""
@@ -79,6 +78,8 @@ class EnclaveContainer(Container):
             sealed_image = await self._prepare()
             with self.context.reaper.expecting():
                 self.init.adopt(await self._boot_up(sealed_image))
+            if self._doomed:
+                self._kill()
         except Exception:
             await self._undo()
             raise
@@ -207,6 +208,8 @@ class EnclaveContainer(Container):
             self._kill()
 
     def _kill(self) -> None:
+        # The news may overtake the pid that it is about.
+        self._doomed = True
         try:
             self.init.kill(SIGKILL)
         except Failure:
@@ -226,7 +229,7 @@ class EnclaveContainer(Container):
 
 def app_config_id(pod_uid: str, container_id: str) -> bytes:
     """Bind an app enclave's identity to its pod and container, as ``formats.local_attestation`` does."""
-    digest = hashlib.sha512()
+    digest = sha512()
     for part in (_CONFIG_ID_LABEL, pod_uid.encode(), container_id.encode()):
         digest.update(len(part).to_bytes(4, "big") + part)
     return digest.digest()

@@ -115,14 +115,14 @@ INITDATA_AMBIGUOUS: Final = Reason(
     "initdata-ambiguous",
     "config",
     "the pod carries two different initdata annotations",
-    "keep one of enclave-cc.dev/initdata and io.katacontainers.config.hypervisor.cc_init_data",
+    "keep one of the two annotations, enclave-cc.dev/initdata or the CoCo one",
 )
 POD_NOT_RUNNING: Final = Reason(
     FAILED_PRECONDITION,
     "pod-not-running",
     "launch",
     "the container has no running pod sandbox on this node",
-    "create containers through the CRI; if the sandbox died, let the kubelet recreate the pod",
+    "use the CRI; if the sandbox died, let the kubelet recreate the pod",
 )
 NODE_UNAVAILABLE: Final = Reason(
     UNAVAILABLE,
@@ -178,7 +178,7 @@ CREATE_TIMED_OUT: Final = Reason(
     "create-timed-out",
     "launch",
     "the container was not ready before the caller's deadline",
-    "let the kubelet try again, or raise its runtimeRequestTimeout; large images need a warm cache",
+    "let the kubelet try again; for large images raise its runtimeRequestTimeout",
 )
 """Both cover the whole of Create; the stage that was under way is in the shim's log."""
 CHECKPOINT_REFUSED: Final = Reason(

@@ -78,14 +78,15 @@ def become_subreaper(name: str) -> None:
 
 
 def _call(name: str, *arguments: int | bytes) -> None:
-    class Int(_SimpleCData[int]):
+    class Int(_SimpleCData):  # type: ignore[type-arg]  # not subscriptable at run time
         _type_ = "i"
 
     class Function(CFuncPtr):
         _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
         _restype_ = Int
 
-    function = Function(dlsym(dlopen(None, 0), name))
+    program = dlopen(None, 0)  # type: ignore[arg-type]  # None is the program itself
+    function = Function(dlsym(program, name))
     if function(*arguments) == -1:
         number = get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

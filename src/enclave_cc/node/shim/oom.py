@@ -1,5 +1,8 @@
 """Notices when the kernel killed something of a container for lack of memory."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH110, PTH123
+
 from __future__ import annotations
 
 import os
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OomWatch:
-    """Watches version 1's ``memory.oom_control`` through an eventfd, version 2's ``memory.events`` directly."""
+    """Watches ``memory.oom_control`` (version 1) through an eventfd, ``memory.events`` (2) directly."""
 
     def __init__(self, reactor: Reactor, on_oom: Callable[[], None]) -> None:
         self._reactor = reactor

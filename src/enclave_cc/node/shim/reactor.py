@@ -154,7 +154,7 @@ class Reactor:
         return future
 
     def watch(self, descriptor: int, events: int, handler: Callable[[int], None]) -> None:
-        """Call the handler with the events seen on a descriptor; raise ``OSError`` where epoll cannot watch it."""
+        """Call the handler with the events seen on a descriptor; raise ``OSError`` if epoll cannot."""
         self._epoll.register(descriptor, events)
         self._handlers[descriptor] = handler
 
@@ -242,6 +242,13 @@ async def outcome(future: Future) -> Exception | None:
             raise
         return error
     return None
+
+
+async def both(first: Future, second: Future) -> None:
+    """Wait for two futures to settle and raise the first error of theirs."""
+    for error in [await outcome(first), await outcome(second)]:
+        if error is not None:
+            raise error
 
 
 async def within(reactor: Reactor, seconds: float, awaited: Future) -> Any:

@@ -8,10 +8,10 @@ strangers are kept.
 
 from __future__ import annotations
 
-import _signal
 import os
 
 from enclave_cc.node.shim.reactor import READABLE
+from enclave_cc.node.shim.signals import SIGCHLD, SIGINT, SIGPIPE, SIGTERM, set_wakeup_fd, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _WAKEUPS_BYTES: Final = 4096
 # The shell's convention for a process that a signal ended, which containerd follows.
 _SIGNAL_BASE: Final = 128
-_CHILD_DEFAULT_SIGNALS: Final = (_signal.SIGPIPE, _signal.SIGCHLD, _signal.SIGINT, _signal.SIGTERM)
+_CHILD_DEFAULT_SIGNALS: Final = (SIGPIPE, SIGCHLD, SIGINT, SIGTERM)
 
 
 class Reaper:
@@ -36,8 +36,8 @@ class Reaper:
         self._expecting = 0
         wakeups, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wakeups = wakeups
-        _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        _signal.signal(_signal.SIGCHLD, _ignore)
+        set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal(SIGCHLD, _ignore)
         reactor.watch(wakeups, READABLE, self._woken)
 
     def spawn(
@@ -51,7 +51,7 @@ class Reaper:
         actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(descriptors)]
         pid = os.posix_spawn(
             program,
-            arguments,
+            list(arguments),
             environment,
             file_actions=actions,
             setsigmask=(),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
-
 from enclave_cc.formats.protobuf import ProtobufError, decode, encode
 from enclave_cc.formats.ttrpc import (
     ERROR_INFO,
@@ -21,6 +18,7 @@ from enclave_cc.formats.ttrpc import (
 from enclave_cc.node.shim.connection import Connection
 from enclave_cc.node.shim.failures import Failure
 from enclave_cc.node.shim.reactor import within
+from enclave_cc.node.shim.sockets import connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from enclave_cc.node.shim.reactor import Future, Reactor
 
 _NANO: Final = 1_000_000_000
-# What fits in sockaddr_un; longer paths are reached through a descriptor of their directory.
-_MAX_SOCKET_PATH_BYTES: Final = 107
 
 
 class RpcClient:
@@ -109,27 +105,6 @@ class RpcClient:
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             future.fail(Failure(UNAVAILABLE, "the connection was closed"))
-
-
-def connect(path: str) -> socket:
-    """Connect to a Unix socket of any path length; raise ``OSError``."""
-    peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-    directory = -1
-    try:
-        if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
-            parent, _, name = path.rpartition("/")
-            directory = os.open(parent, os.O_PATH | os.O_CLOEXEC)
-            path = f"/proc/self/fd/{directory}/{name}"
-        # A full backlog must not stop the pod: connecting fails at once and is tried again.
-        peer.setblocking(False)
-        peer.connect(path)
-    except BaseException:
-        peer.close()
-        raise
-    finally:
-        if directory >= 0:
-            os.close(directory)
-    return peer
 
 
 def _info(details: list[dict[str, Any]]) -> dict[str, str] | None:

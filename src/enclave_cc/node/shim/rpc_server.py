@@ -8,7 +8,7 @@ sequence gets a status, and the connection stays usable.
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
+from _socket import SO_PEERCRED, SOL_SOCKET
 from struct import Struct
 
 from enclave_cc.formats.protobuf import ProtobufError, decode, encode
@@ -31,9 +31,11 @@ from enclave_cc.node.shim.connection import Connection
 from enclave_cc.node.shim.failures import CANCELLED, Failure
 from enclave_cc.node.shim.log import log
 from enclave_cc.node.shim.reactor import READABLE, Cancelled, DeadlineExceeded
+from enclave_cc.node.shim.sockets import accept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable, Coroutine
     from typing import Any, Final
 
@@ -70,11 +72,9 @@ class RpcServer:
 
     def _accept(self, _events: int) -> None:
         try:
-            descriptor, _ = self._listener._accept()  # noqa: SLF001 - `socket.accept` lives in the heavy module
+            peer = accept(self._listener)
         except OSError:
             return
-        os.set_inheritable(descriptor, False)
-        peer = socket(AF_UNIX, SOCK_STREAM, 0, descriptor)
         _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(SOL_SOCKET, SO_PEERCRED, _CREDENTIALS.size))
         if uid != os.geteuid() or len(self._connections) >= _MAX_CONNECTIONS:
             log("connection-refused", uid=uid, connections=len(self._connections))
@@ -153,7 +153,7 @@ class _Call:
         task.then(self._finish)
 
     def limit(self, seconds: float, reactor: Reactor, *, cancels: bool) -> None:
-        """Honour the caller's deadline: cancel what may be cancelled, else answer and let it run to its end."""
+        """Honour the caller's deadline: cancel what may be cancelled, else answer and let it run."""
         if seconds > 0:
             reactor.later(seconds, self._cancel if cancels else self._give_up)
 

@@ -1,5 +1,8 @@
 """A pod's sandbox: the pause container on containerd's own mounts, and the agent enclave beside it."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH103
+
 from __future__ import annotations
 
 import os
@@ -11,8 +14,7 @@ from enclave_cc.node.shim.initdata import RefusedInitdata, initdata_of
 from enclave_cc.node.shim.linux import detach, mount
 from enclave_cc.node.shim.log import log
 from enclave_cc.node.shim.pod import PodDirectory
-from enclave_cc.node.shim.reactor import outcome
-from enclave_cc.node.shim.request_id import fresh_request_id
+from enclave_cc.node.shim.reactor import both
 from enclave_cc.node.shim.runc import RuncFailed
 
 TYPE_CHECKING = False
@@ -38,19 +40,16 @@ class Sandbox(Container):
 
     async def create(self) -> None:
         """Start agent and pause container side by side; both must succeed."""
-        request_id = fresh_request_id()
         annotations = self._spec.get("annotations") or {}
         try:
             self.initdata = initdata_of(annotations)
         except RefusedInitdata as refused:
-            raise refusal(refused.reason, request_id) from refused
+            raise refusal(refused.reason, self.request_id) from refused
         try:
             self.pod.make(annotations, self.initdata)
-            agent = self.context.reactor.spawn(self.agent.start(self._spec, self.initdata, request_id))
-            pause_failure = await outcome(self.context.reactor.spawn(self._create_pause()))
-            agent_failure = await outcome(agent)
-            if pause_failure or agent_failure:
-                raise pause_failure or agent_failure or unknown("unreachable")
+            agent = self.context.reactor.spawn(self.agent.start(self._spec, self.initdata, self.request_id))
+            # Both are awaited before either may raise: neither may still run when the other is undone.
+            await both(self.context.reactor.spawn(self._create_pause()), agent)
         except Exception as error:
             await self._undo()
             if isinstance(error, OSError):

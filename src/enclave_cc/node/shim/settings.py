@@ -1,5 +1,8 @@
 """The node's configuration as the shim reads it: the same file as the daemon's, the few members it needs."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH123
+
 from __future__ import annotations
 
 from enclave_cc.node.shim.json_text import InvalidJson, loads
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 _MAX_BYTES: Final = 1 << 16
 
 
-class InvalidSettings(Exception):  # noqa: N818 - reads as a state
+class InvalidSettings(ValueError):  # noqa: N818 - reads as a state
     """The configuration file cannot be used; the text says which member is wrong."""
 
 

@@ -1,5 +1,8 @@
 """Resource figures of a container, in containerd's metrics messages of cgroup version 1 and 2."""
 
+# pathlib would take longer to import than the shim takes to start.
+# ruff: noqa: PTH123
+
 from __future__ import annotations
 
 from enclave_cc.formats.protobuf import UINT, Schema, encode
@@ -12,14 +15,46 @@ _MAX_U64: Final = (1 << 64) - 1
 _NO_LIMIT: Final = 1 << 63
 # Version 1 counts user and system time in ticks of 10 ms.
 _TICK_NS: Final = 10_000_000
-_MEMORY_V1: Final = (
-    "cache rss rss_huge mapped_file dirty writeback pgpgin pgpgout pgfault pgmajfault inactive_anon active_anon "
-    "inactive_file active_file unevictable hierarchical_memory_limit hierarchical_memsw_limit"
-).split()
-_MEMORY_V2: Final = (
-    "anon file kernel_stack slab sock shmem file_mapped file_dirty file_writeback anon_thp inactive_anon active_anon "
-    "inactive_file active_file unevictable slab_reclaimable slab_unreclaimable pgfault pgmajfault"
-).split()
+_MEMORY_V1: Final = [
+    "cache",
+    "rss",
+    "rss_huge",
+    "mapped_file",
+    "dirty",
+    "writeback",
+    "pgpgin",
+    "pgpgout",
+    "pgfault",
+    "pgmajfault",
+    "inactive_anon",
+    "active_anon",
+    "inactive_file",
+    "active_file",
+    "unevictable",
+    "hierarchical_memory_limit",
+    "hierarchical_memsw_limit",
+]
+_MEMORY_V2: Final = [
+    "anon",
+    "file",
+    "kernel_stack",
+    "slab",
+    "sock",
+    "shmem",
+    "file_mapped",
+    "file_dirty",
+    "file_writeback",
+    "anon_thp",
+    "inactive_anon",
+    "active_anon",
+    "inactive_file",
+    "active_file",
+    "unevictable",
+    "slab_reclaimable",
+    "slab_unreclaimable",
+    "pgfault",
+    "pgmajfault",
+]
 _FIRST_V2_TOTAL: Final = 32
 
 
