@@ -153,7 +153,7 @@ address = "{directory}/snapshot_socket"
             "--address",
             str(self.directory / "containerd_socket"),
             "--namespace",
-            "ecc",
+            "k8s.io",
             *words,
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

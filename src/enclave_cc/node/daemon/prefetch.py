@@ -1,0 +1,85 @@
+"""
+Fetches ciphertext while containerd pulls, so that the kubelet's pull carries the wait.
+
+Labels name image and layers where containerd passes them on; they are hints, a failure is only
+logged, and the agent fetches for itself what is not there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.core.digest import Digest
+from enclave_cc.core.errors import EnclaveCcError
+from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.node.daemon.snapshot_record import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from enclave_cc.node.daemon.blob_cache import BlobCache
+
+    OpenBlob = Callable[[Reference, str], Iterator[bytes]]
+
+_LOG: Final = logging.getLogger(__name__)
+# As many downloads as containerd runs by default.
+_WORKERS: Final = 3
+# The kubelet gives pulls no deadline of its own; a download that takes longer goes on without holding one up.
+WAIT_S: Final = 300.0
+# containerd cuts the list of layers at 4096 bytes; this bounds what a forged label can queue.
+_MAX_LAYERS: Final = 64
+
+
+class Prefetch:
+    """Downloads by digest, each at most once at a time."""
+
+    def __init__(self, cache: BlobCache, open_blob: OpenBlob, *, wait_s: float = WAIT_S) -> None:
+        self._cache = cache
+        self._open_blob = open_blob
+        self._wait_s = wait_s
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prefetch")
+        self._under_way: dict[Digest, Future[None]] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def layer(self, labels: dict[str, str]) -> None:
+        """Begin all layers that the labels name, and wait a while for the one they are about."""
+        try:
+            reference = Reference.parse(labels.get(IMAGE_LABEL, ""))
+            own = Digest.parse(labels.get(LAYER_LABEL, ""))
+            later = [Digest.parse(text) for text in labels.get(LAYERS_LABEL, "").split(",") if text]
+        except EnclaveCcError:
+            return
+        download = self._begin(reference, own)
+        for digest in later[:_MAX_LAYERS]:
+            self._begin(reference, digest)
+        if download is not None:
+            wait((download,), timeout=self._wait_s)
+
+    def _begin(self, reference: Reference, digest: Digest) -> Future[None] | None:
+        if self._cache.touch(digest):
+            return None
+        with self._lock:
+            download = self._under_way.get(digest)
+            if download is None:
+                download = self._pool.submit(self._fetch, reference, digest)
+                self._under_way[digest] = download
+        return download
+
+    def _fetch(self, reference: Reference, digest: Digest) -> None:
+        fields = {"image": str(reference), "digest": str(digest)}
+        try:
+            if not self._cache.touch(digest):
+                self._cache.store(digest, self._open_blob(reference, str(digest)))
+            _LOG.info("prefetched", extra={"fields": fields})
+        except (EnclaveCcError, OSError) as error:
+            _LOG.warning("prefetch-failed", extra={"fields": fields | {"error": str(error)}})
+        finally:
+            with self._lock:
+                self._under_way.pop(digest, None)
