@@ -49,6 +49,31 @@ def test_the_same_inputs_have_the_same_measurement(boot_bundle, tmp_path):
         remove_bundle(again.path)
 
 
+def test_byte_code_is_used_and_the_same_every_time(boot_bundle, tmp_path):
+    first = build_bundle("boot", tmp_path / "first", precompile=True)
+    second = build_bundle("boot", tmp_path / "second", precompile=True)
+    try:
+        assert first.base == second.base != boot_bundle.base
+        assert first.size_bytes < MAX_BYTES
+        site = first.path / "rootfs/usr/lib/enclave-cc/site"
+        code = f"""
+import builtins, sys
+sys.path.insert(0, {str(site)!r})
+compiled, original = [], compile
+def noting(source, name, *arguments, **options):
+    compiled.append(name)
+    return original(source, name, *arguments, **options)
+builtins.compile = noting
+from enclave_cc.enclave.boot import main
+print([name for name in compiled if name.endswith(".py")])
+"""
+        assert in_bundle(first, code) == "[]\n"
+        assert "enclave_cc" in in_bundle(boot_bundle, code.replace(str(first.path), str(boot_bundle.path)))
+    finally:
+        remove_bundle(first.path)
+        remove_bundle(second.path)
+
+
 def test_bundles_are_small(boot_bundle, agent_bundle):
     assert max(boot_bundle.size_bytes, agent_bundle.size_bytes) < MAX_BYTES
 

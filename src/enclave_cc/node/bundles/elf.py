@@ -27,7 +27,7 @@ _CLASS_64: Final = 2
 _LITTLE_ENDIAN: Final = 1
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
-# A value in the range reserved for operating systems that no loader gives a meaning: entries with it are skipped.
+# A tag in the range of operating systems that no loader gives a meaning: such entries are skipped.
 _DT_IGNORED: Final = 0x6000000F
 # Real files have a dozen segments and a few dozen entries.
 _MAX_PROGRAMS: Final = 256
@@ -81,12 +81,14 @@ def read_elf(data: bytes) -> ElfFile:
 
 def for_loading(data: bytes) -> bytes:
     """
-    Return the file as a loader needs it: no compiled-in library paths, no debug information, no section table.
+    Return the file as a loader needs it: without library paths, debug information and section table.
 
     Loaders work from segments; sections only serve linkers and debuggers, and lie behind the last segment.
     """
     segments = _segments(data)
-    edited = bytearray(data[: max(_loaded_end(data), *(part.offset + part.file_size for part in segments), 0)])
+    edited = bytearray(
+        data[: max(_loaded_end(data), *(part.offset + part.file_size for part in segments), 0)]
+    )
     for offset, tag, value in _dynamic(data, segments):
         if tag in {_DT_RPATH, _DT_RUNPATH} and offset + _DYNAMIC.size <= len(edited):
             _DYNAMIC.pack_into(edited, offset, _DT_IGNORED, value)

@@ -16,8 +16,8 @@ from enclave_cc.node.bundles.elf import ElfError, ElfFile, is_elf, read_elf
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# Loaded by glibc itself at run time, so no file names them: thread cancellation, and name resolution (built into
-# the C library since glibc 2.34).
+# Loaded by glibc itself at run time, so no file names them: thread cancellation, and name resolution
+# (built into the C library since glibc 2.34).
 LOADED_AT_RUN_TIME: Final = ("libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2")
 _LOADER_CONFIGURATION: Final = Path("/etc/ld.so.conf")
 _DEFAULT_DIRECTORIES: Final = (

@@ -1,5 +1,5 @@
 """
-Which Python files belong into an enclave: interpreter, standard library, our trusted rooms, few named packages.
+Which Python files belong into an enclave: interpreter, standard library, our rooms, few named packages.
 
 The lists here *are* the decision what is trusted; a package that is not named does not get in. Nothing is
 copied or imported here.
@@ -96,10 +96,10 @@ def standard_library_files() -> Iterator[BundleFile]:
     root = Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix}))
     if not (root / "os.py").is_file():
         raise _missing(f"the standard library, expected in {root}")
-    yield from _below(root, f"usr/lib/{version}", _is_standard)
+    yield from _below(root, f"usr/lib/{version}")
     dynamic = sysconfig.get_config_var("DESTSHARED")
     if dynamic and Path(dynamic).is_dir() and not Path(dynamic).is_relative_to(root):
-        yield from _below(Path(dynamic), f"usr/lib/{version}/lib-dynload", _is_standard)
+        yield from _below(Path(dynamic), f"usr/lib/{version}/lib-dynload")
 
 
 def package_files() -> Iterator[BundleFile]:
@@ -109,7 +109,7 @@ def package_files() -> Iterator[BundleFile]:
         if spec is None or not spec.origin:
             raise _missing(f"the package {name}")
         if spec.submodule_search_locations:
-            yield from _below(Path(spec.origin).parent, f"{SITE}/{name}", _is_standard)
+            yield from _below(Path(spec.origin).parent, f"{SITE}/{name}")
         else:
             yield BundleFile(f"{SITE}/{Path(spec.origin).name}", Path(spec.origin))
 
@@ -119,25 +119,23 @@ def own_files(is_wanted: Callable[[str], bool]) -> Iterator[BundleFile]:
     package = Path(enclave_cc.__file__).parent
     yield BundleFile(f"{SITE}/enclave_cc/__init__.py", package / "__init__.py")
     for room in TRUSTED_ROOMS:
-        yield from _below(package / room, f"{SITE}/enclave_cc/{room}", lambda path, room=room: is_wanted(f"{room}/{path}"))
+        for file in _below(package / room, f"{SITE}/enclave_cc/{room}"):
+            if is_wanted(file.source.relative_to(package).as_posix()):
+                yield file
 
 
-def _below(root: Path, target: str, is_wanted: Callable[[str], bool]) -> Iterator[BundleFile]:
+def _below(root: Path, target: str) -> Iterator[BundleFile]:
     for directory, subdirectories, names in os.walk(root):
         subdirectories[:] = sorted(name for name in subdirectories if not _is_pruned(name))
         for name in sorted(names):
             path = Path(directory, name)
             relative = path.relative_to(root).as_posix()
-            if not _is_pruned(name) and path.is_file() and is_wanted(relative):
+            if not _is_pruned(name) and path.is_file():
                 yield BundleFile(f"{target}/{relative}", path)
 
 
 def _is_pruned(name: str) -> bool:
     return name in _PRUNED_DIRECTORIES or any(fnmatchcase(name, pattern) for pattern in _PRUNED_PATTERNS)
-
-
-def _is_standard(_: str) -> bool:
-    return True
 
 
 def _missing(what: str) -> InvalidInputError:

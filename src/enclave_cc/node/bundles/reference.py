@@ -1,4 +1,4 @@
-"""Reference values without an enclave: what a bundle plus an owner's initdata will measure, on any machine."""
+"""Reference values without an enclave: what a bundle plus an owner's initdata will measure."""
 
 from __future__ import annotations
 
