@@ -8,13 +8,16 @@ decoded next to the code that writes them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
 
 from enclave_cc.core import strict_json
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.core.fields import FieldError, Fields
-from enclave_cc.core.findings import Finding
+from enclave_cc.core.findings import Finding, Outcome
 from enclave_cc.enclave.resolved_user import ResolvedUser
+
+if TYPE_CHECKING:
+    from enclave_cc.core.errors import EnclaveCcError
 
 # A report holds a user, or a handful of findings whose values are cut at two thousand characters.
 MAX_REPORT_BYTES: Final = 256 << 10
@@ -41,6 +44,14 @@ class Violation:
     stage: Stage
     summary: str
     findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, error: EnclaveCcError) -> Self:
+        """Describe an error; one without findings gets one that holds its detail."""
+        told = error.findings or (
+            Finding(error.code, Outcome.FAILED, actual=error.detail, remedy=error.remedy),
+        )
+        return cls(error.code, error.stage, error.summary, told)
 
     def to_bytes(self) -> bytes:
         """Write the report."""

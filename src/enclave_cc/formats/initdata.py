@@ -55,7 +55,7 @@ class InitData:
 
     @classmethod
     def empty(cls) -> Self:
-        """Return what a pod without initdata has: no broker, no secrets, no signature policy, any workload."""
+        """Return what a pod without initdata has: no broker, no secrets, no signature policy."""
         return cls(b"", b"", OwnerSettings(workload=WorkloadPolicy.unrestricted()))
 
 
@@ -136,4 +136,6 @@ def _as_bytes(text: bytes | str) -> bytes:
 
 
 def _invalid(detail: str) -> InvalidInputError:
-    return InvalidInputError("initdata-invalid", "the initdata is not valid", stage=Stage.CONFIG, detail=detail)
+    return InvalidInputError(
+        "initdata-invalid", "the initdata is not valid", stage=Stage.CONFIG, detail=detail
+    )

@@ -25,7 +25,7 @@ _PUBLIC_KEY_HEADER: Final = "-----BEGIN PUBLIC KEY-----"
 
 @dataclass(frozen=True, slots=True)
 class WorkloadPolicy:
-    """Which parts of the host's process spec the owner accepts; the default accepts the image and nothing else."""
+    """What the owner accepts of the host's process spec; by default only what the image says."""
 
     exec: bool = False
     args: ArgsRule = "image"
@@ -67,7 +67,7 @@ class OwnerSettings:
 
     @classmethod
     def parse(cls, toml: Mapping[str, object]) -> Self:
-        """Read the tables ``[broker]``, ``[image]`` and ``[workload]``; raise ``FieldError``, also for unknown keys."""
+        """Read ``[broker]``, ``[image]`` and ``[workload]``; raise ``FieldError``, also for unknown keys."""
         root = Fields(dict(toml), "enclave-cc.toml")
         root.only("broker", "image", "workload")
         broker, image = root.object("broker"), root.object("image")
@@ -123,7 +123,7 @@ def _broker_url(broker: Fields, *, insecure_http: bool) -> str | None:
 
 
 def _token_key(broker: Fields) -> str:
-    """Read the key that signs the broker's tokens: an app enclave knows its agent by them, so it is not optional."""
+    """Read the key of the broker's tokens, by which an app enclave knows its agent: not optional."""
     if not broker.has("url"):
         return ""
     key = broker.text("token_key")

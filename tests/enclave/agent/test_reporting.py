@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 
 import pytest
 
@@ -121,3 +122,16 @@ def test_many_findings_are_cut_but_the_failed_ones_stay(reporter):
 def test_a_log_whose_reader_went_away_is_no_failure(stream):
     stream.close()
     EventLog(stream, clock=lambda: 0.0).event("x")
+
+
+def test_a_broker_that_does_not_answer_does_not_hold_the_refusal_up(stream, monkeypatch):
+    monkeypatch.setattr(reporting, "PATIENCE_S", 0.05)
+    answered = threading.Event()
+
+    def open_session(_request_id):
+        assert answered.wait(10)
+        return Session()
+
+    Reporter(open_session, EventLog(stream, clock=lambda: 0.0)).refused("R", error(FAILED))
+    assert not answered.is_set()
+    answered.set()

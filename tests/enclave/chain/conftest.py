@@ -331,6 +331,9 @@ def _agent_spec(world, pod, bundle):
             "env": settings["env"],
             "cwd": settings["cwd"],
             "noNewPrivileges": True,
+            "capabilities": {
+                name: [] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")
+            },
         },
         "root": {"path": str(bundle / "rootfs"), "readonly": True},
         "mounts": mounts,

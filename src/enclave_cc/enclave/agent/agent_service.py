@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from enclave_cc.enclave.agent.started import StartedContainers
     from enclave_cc.transport.ttrpc_server import CallContext
 
+
 class AgentService:
     """Handlers of ``enclavecc.agent.v1.Agent``."""
 

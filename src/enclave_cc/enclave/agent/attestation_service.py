@@ -76,7 +76,7 @@ class AttestationService:
         with self._lock:
             if context.connection in self._sessions:
                 raise _refused("one handshake per connection")
-            if len(self._sessions) >= MAX_HANDSHAKES:
+            if sum(other.release is None for other in self._sessions.values()) >= MAX_HANDSHAKES:
                 raise UnavailableError(
                     "too-many-handshakes", "too many handshakes are open", stage=Stage.LOCAL_ATTESTATION
                 )
@@ -117,7 +117,9 @@ class AttestationService:
         match parse_report(message):
             case LaunchReport(user):
                 self._started.started(session.handshake.container_id, user)
-                self._log.event("started", request=session.request_id, container=session.handshake.container_id)
+                self._log.event(
+                    "started", request=session.request_id, container=session.handshake.container_id
+                )
             case Violation(code, stage, summary, findings):
                 error = RefusedError(code, summary, stage=stage, findings=findings)
                 self._reporter.refused(session.request_id, error)

@@ -13,7 +13,7 @@ from enclave_cc.core.findings import Finding, Outcome
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from enclave_cc.core.errors import EnclaveCcError
 
@@ -34,13 +34,31 @@ class BrokerSession(Protocol):
         """Put a refusal, with values, into the owner's audit log."""
         ...
 
+    def close(self) -> None:
+        """Hang up; a session is not used after that."""
+        ...
+
 
 class KbsConnection(Protocol):
     """The KBS client, as far as it is used here."""
 
-    def attest(self) -> str: ...
-    def resource(self, uri: ResourceUri) -> bytes: ...
-    def report_findings(self, request_id: str, stage: str, code: str, findings: Sequence[Finding]) -> None: ...
+    def attest(self) -> str:
+        """Do the whole handshake; return the broker's token."""
+        ...
+
+    def resource(self, uri: ResourceUri) -> bytes:
+        """Fetch one resource."""
+        ...
+
+    def report_findings(
+        self, request_id: str, stage: str, code: str, findings: Sequence[Finding], *, detail: str = ""
+    ) -> None:
+        """Put findings into the owner's audit log."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
 
 
 class AttestedSession:
@@ -49,7 +67,11 @@ class AttestedSession:
     def __init__(self, connection: KbsConnection, request_id: str) -> None:
         self._connection = connection
         self._request_id = request_id
-        self._token = connection.attest()
+        try:
+            self._token = connection.attest()
+        except BaseException:
+            connection.close()
+            raise
 
     @property
     def token(self) -> str:
@@ -62,7 +84,13 @@ class AttestedSession:
 
     def report(self, error: EnclaveCcError, findings: Sequence[Finding]) -> None:
         """Send findings under the request's id."""
-        self._connection.report_findings(self._request_id, str(error.stage), error.code, findings)
+        self._connection.report_findings(
+            self._request_id, str(error.stage), error.code, findings, detail=error.detail
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
 
 class NoBroker:
@@ -72,7 +100,9 @@ class NoBroker:
 
     def get(self, uri: str) -> bytes:
         """Refuse (``broker-missing``)."""
-        finding = Finding("broker.configured", Outcome.FAILED, "a broker in initdata", f"none, for {uri[:256]}")
+        finding = Finding(
+            "broker.configured", Outcome.FAILED, "a broker in initdata", f"none, for {uri[:256]}"
+        )
         raise RefusedError(
             "broker-missing",
             "a key or policy is needed, and the pod's initdata names no broker",
@@ -83,4 +113,5 @@ class NoBroker:
     def report(self, error: EnclaveCcError, findings: Sequence[Finding]) -> None:
         """Do nothing: there is no owner to tell."""
 
-
+    def close(self) -> None:
+        """Do nothing."""

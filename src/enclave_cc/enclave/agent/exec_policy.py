@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from enclave_cc.core import strict_json
 from enclave_cc.core.errors import InvalidInputError, Stage
-from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.core.verdict import Verdict
+from enclave_cc.core.findings import Finding, Outcome, Verdict
 from enclave_cc.enclave.agent.launch_policy import TERMINAL
 from enclave_cc.formats.oci.edge import foreign, read_object
 from enclave_cc.formats.oci.runtime_spec import MAX_SPEC_BYTES, SpecProcess
@@ -20,6 +19,7 @@ from enclave_cc.formats.oci.runtime_spec import MAX_SPEC_BYTES, SpecProcess
 if TYPE_CHECKING:
     from enclave_cc.enclave.resolved_user import ResolvedUser
     from enclave_cc.formats.launch import LaunchConfiguration
+
 
 def authorize_exec(process: bytes, launch: LaunchConfiguration, user: ResolvedUser | None) -> bytes:
     """
@@ -37,9 +37,13 @@ def authorize_exec(process: bytes, launch: LaunchConfiguration, user: ResolvedUs
             "set exec = true in [workload], if the owner agrees",
         ),
     )
-    Verdict(findings).require("exec-refused", "the owner's policy forbids exec in this container", stage=Stage.EXEC)
+    Verdict(findings).require(
+        "exec-refused", "the owner's policy forbids exec in this container", stage=Stage.EXEC
+    )
     if user is None:
-        raise InvalidInputError("container-not-started", "the container has not started yet", stage=Stage.EXEC)
+        raise InvalidInputError(
+            "container-not-started", "the container has not started yet", stage=Stage.EXEC
+        )
     members = _members(process)
     members["env"] = [*launch.env, *([TERMINAL] if wanted.terminal else [])]
     members["cwd"] = launch.cwd

@@ -13,9 +13,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enclave_cc.core.errors import Stage
-from enclave_cc.core.findings import Finding, Outcome, equal
-from enclave_cc.core.verdict import Verdict
-from enclave_cc.enclave.agent.mount_policy import mount_findings
+from enclave_cc.core.findings import Finding, Outcome, Verdict, equal
+from enclave_cc.enclave.agent.mount_policy import mount_findings, usual_mounts
 from enclave_cc.formats.launch import ApprovedMount, LaunchConfiguration
 
 if TYPE_CHECKING:
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
     from enclave_cc.formats.oci.runtime_spec import RuntimeSpec, SpecProcess
     from enclave_cc.formats.owner_settings import WorkloadPolicy
 
-# containerd adds these two where the image and the pod say nothing (oci.WithDefaultPathEnv, terminal sessions).
+# containerd adds these two where image and pod say nothing: a default path, and the kind of a terminal.
 DEFAULT_PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TERMINAL: Final = "TERM=xterm"
 
-# What every kubelet adds: the pod's name, and one family of names per service (Kubernetes, "Discovering services").
+# What every kubelet adds: the pod's name, and names per service (Kubernetes, "Discovering services").
 _KUBELET_ENV: Final = re.compile(
     r"HOSTNAME"
     r"|KUBERNETES_[A-Z0-9_]+"
@@ -37,30 +36,47 @@ _KUBELET_ENV: Final = re.compile(
 )
 # Addresses, ports and host names; a longer value is none of them.
 _MAX_KUBELET_VALUE_CHARS: Final = 512
+# User ids have 32 bits.
+_MAX_ID_DIGITS: Final = 10
 
 
 class ImageProcess(Protocol):
     """What an image says about its process."""
 
     @property
-    def entrypoint(self) -> tuple[str, ...]: ...
+    def entrypoint(self) -> tuple[str, ...]:
+        """First part of the command."""
+        ...
+
     @property
-    def cmd(self) -> tuple[str, ...]: ...
+    def cmd(self) -> tuple[str, ...]:
+        """Second part of the command."""
+        ...
+
     @property
-    def env(self) -> tuple[str, ...]: ...
+    def env(self) -> tuple[str, ...]:
+        """Environment."""
+        ...
+
     @property
-    def user(self) -> str: ...
+    def user(self) -> str:
+        """User, in the image's syntax."""
+        ...
+
     @property
-    def working_dir(self) -> str: ...
+    def working_dir(self) -> str:
+        """Directory to start in, empty for the root."""
+        ...
 
 
 def approve_launch(
     spec: RuntimeSpec, image: ImageProcess, policy: WorkloadPolicy, *, image_digest: str
 ) -> tuple[LaunchConfiguration, tuple[Finding, ...]]:
     """
-    Return the configuration to start with, and all findings; raise ``RefusedError`` (``launch-refused``).
+    Return the configuration and all findings; raise ``RefusedError`` (``launch-policy-refused``).
 
-    Without an owner's policy the host's arguments, environment, directory, user and mounts are taken as they are.
+    Without an owner's policy the host's arguments, environment, directory, user and mounts are taken as
+    they are.
     """
     findings = (
         _args_finding(spec.process.args, image, policy),
@@ -69,7 +85,11 @@ def approve_launch(
         _user_finding(spec.process, image, policy),
         *mount_findings(spec.mounts, policy),
     )
-    Verdict(findings).require("launch-refused", "the owner's policy refuses how the container would start", stage=Stage.LAUNCH)
+    Verdict(findings).require(
+        "launch-policy-refused",
+        "the owner's policy refuses how the container would start",
+        stage=Stage.LAUNCH,
+    )
     free = policy.insecure_unrestricted
     configuration = LaunchConfiguration(
         args=spec.process.args,
@@ -92,6 +112,7 @@ def launch_as_built(image: ImageProcess, policy: WorkloadPolicy, *, image_digest
         user=image.user,
         image_digest=image_digest,
         exec_allowed=policy.exec,
+        mounts=usual_mounts(),
     )
 
 
@@ -103,7 +124,9 @@ def _args_finding(args: tuple[str, ...], image: ImageProcess, policy: WorkloadPo
     if policy.args == "any":
         return Finding("launch.args", Outcome.PASSED, "any", actual)
     if policy.args == "image":
-        return equal("launch.args", expected=_words((*image.entrypoint, *image.cmd)), actual=actual, remedy=remedy)
+        return equal(
+            "launch.args", expected=_words((*image.entrypoint, *image.cmd)), actual=actual, remedy=remedy
+        )
     outcome = Outcome.PASSED if args in policy.args else Outcome.FAILED
     return Finding("launch.args", outcome, " or ".join(map(_words, policy.args)), actual, remedy)
 
@@ -129,7 +152,9 @@ def _env_finding(entry: str, of_image: str | None, process: SpecProcess, policy:
     if of_image is None and _is_of_the_platform(entry, name, value, process):
         return Finding(rule, Outcome.PASSED, "added by the platform", entry)
     expected = "not present" if of_image is None else f"{name}={of_image}"
-    return Finding(rule, Outcome.FAILED, expected, entry, "allow the name in [workload] env, or remove it from the pod")
+    return Finding(
+        rule, Outcome.FAILED, expected, entry, "allow the name in [workload] env, or remove it from the pod"
+    )
 
 
 def _is_of_the_platform(entry: str, name: str, value: str, process: SpecProcess) -> bool:
@@ -139,7 +164,7 @@ def _is_of_the_platform(entry: str, name: str, value: str, process: SpecProcess)
 
 
 def _merged_env(process: SpecProcess, image: ImageProcess) -> tuple[str, ...]:
-    """Start from the image, so that the host cannot drop a variable; the host's accepted entries come on top."""
+    """Start from the image, so that the host cannot drop a variable; its accepted entries come on top."""
     merged = dict(map(_split, image.env))
     merged.update(map(_split, process.env))
     return tuple(f"{name}={value}" for name, value in merged.items())
@@ -156,16 +181,17 @@ def _user_finding(process: SpecProcess, image: ImageProcess, policy: WorkloadPol
     """
     Compare users where the host can know the image's: numbers.
 
-    The host resolves a *name* without the image's files, so its guess means nothing; the app enclave resolves it.
+    The host resolves a *name* without the image's files, so its guess means nothing; the app enclave
+    resolves it.
     """
     actual = str(process.uid)
     if policy.insecure_unrestricted:
         return Finding("launch.user", Outcome.PASSED, "any", actual)
     name = image.user.partition(":")[0] or "0"
-    if not name.isdecimal():
+    if not name.isdecimal() or len(name) > _MAX_ID_DIGITS:
         return Finding("launch.user", Outcome.SKIPPED, image.user, actual, "resolved inside the app enclave")
     remedy = "remove runAsUser from the pod, or set the user in the image"
-    return equal("launch.user", expected=str(int(name)) if len(name) < 20 else name, actual=actual, remedy=remedy)  # noqa: PLR2004
+    return equal("launch.user", expected=str(int(name)), actual=actual, remedy=remedy)
 
 
 def _split(entry: str) -> tuple[str, str]:

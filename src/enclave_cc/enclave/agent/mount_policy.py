@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.formats.launch import ApprovedMount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,9 +29,17 @@ _KERNEL_MOUNTS: Final = {
     "/sys": {"sysfs"},
     "/sys/fs/cgroup": {"cgroup", "cgroup2"},
 }
-# Files and directories that the kubelet or the CRI server bind from the host; they hold names, addresses and a
-# service account token, which the host issues anyway.
-_KUBELET_FILES: Final = frozenset({"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/shm", "/dev/termination-log"})  # noqa: S108
+# Files and directories that the kubelet or the CRI server bind from the host; they hold names, addresses
+# and a service account token, which the host issues anyway.
+_KUBELET_FILES: Final = frozenset(
+    {
+        "/etc/hosts",
+        "/etc/hostname",
+        "/etc/resolv.conf",
+        "/dev/shm",  # noqa: S108  # a destination inside the container
+        "/dev/termination-log",
+    }
+)
 _SERVICE_ACCOUNTS: Final = ("/run/secrets/kubernetes.io/", "/var/run/secrets/kubernetes.io/")
 
 
@@ -40,6 +49,13 @@ def mount_findings(mounts: Iterable[SpecMount], policy: WorkloadPolicy) -> Itera
         yield _finding(mount, policy)
 
 
+def usual_mounts() -> tuple[ApprovedMount, ...]:
+    """Return what may be mounted over every container, whatever its specification will say."""
+    kernel = (ApprovedMount(path, kind) for path, kinds in _KERNEL_MOUNTS.items() for kind in sorted(kinds))
+    files = (ApprovedMount(path, "bind") for path in sorted(_KUBELET_FILES))
+    return (*kernel, *files)
+
+
 def _finding(mount: SpecMount, policy: WorkloadPolicy) -> Finding:
     actual = f"{mount.destination} ({mount.kind or 'bind'})"
     if policy.insecure_unrestricted:
@@ -47,8 +63,12 @@ def _finding(mount: SpecMount, policy: WorkloadPolicy) -> Finding:
     kinds = _KERNEL_MOUNTS.get(mount.destination)
     if kinds is not None:
         outcome = Outcome.PASSED if mount.kind in kinds else Outcome.FAILED
-        return Finding("launch.mount", outcome, " or ".join(sorted(kinds)), actual, "let the runtime mount it")
-    if _is_of_the_kubelet(mount.destination) or any(fnmatchcase(mount.destination, rule) for rule in policy.mounts):
+        return Finding(
+            "launch.mount", outcome, " or ".join(sorted(kinds)), actual, "let the runtime mount it"
+        )
+    if _is_of_the_kubelet(mount.destination) or any(
+        fnmatchcase(mount.destination, rule) for rule in policy.mounts
+    ):
         return Finding("launch.mount", Outcome.PASSED, "an allowed destination", actual)
     remedy = "allow the destination in [workload] mounts, or remove the volume from the pod"
     return Finding("launch.mount", Outcome.FAILED, "an allowed destination", actual, remedy)

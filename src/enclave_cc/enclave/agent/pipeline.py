@@ -1,8 +1,9 @@
 """
 From the host's request to a sealed root file system and a key that waits: DESIGN.md §4, steps 6 to 8.
 
-The order is the security argument: nothing is fetched before the broker knows this enclave, no layer is opened
-before manifest, signature and launch are approved, and no key waits before every byte was checked and sealed.
+The order is the security argument: nothing is fetched before the broker knows this enclave, no layer is
+opened before manifest, signature and launch are approved, and no key waits before every byte was checked
+and sealed.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ from __future__ import annotations
 import secrets
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import EnclaveCcError, RefusedError, Stage
-from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.core.errors import EnclaveCcError
 from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.agent.launch_policy import approve_launch, launch_as_built
 from enclave_cc.enclave.agent.prepare import Prepared
 from enclave_cc.enclave.agent.release import PendingRelease
 from enclave_cc.enclave.image.cache import BlobCache, CacheThenRegistry
-from enclave_cc.enclave.image.pull import open_layer, verify_image
+from enclave_cc.enclave.image.pull import load_policy, open_layer, verify_image
 from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
@@ -44,12 +44,6 @@ _DIRECTORY_NAME_BYTES: Final = 16
 _KEY_ID_BYTES: Final = 16
 
 
-class OpenRegistry(Protocol):
-    """Makes a registry client that uses the credentials of one session."""
-
-    def __call__(self, session: BrokerSession) -> RegistryClient: ...
-
-
 @dataclass(frozen=True, slots=True)
 class PodContext:
     """What all containers of the pod share."""
@@ -68,7 +62,7 @@ class ImagePipeline:
         pod: PodContext,
         *,
         open_session: Callable[[str], BrokerSession],
-        open_registry: OpenRegistry,
+        open_registry: Callable[[BrokerSession], RegistryClient],
         releases: PendingReleases,
         reporter: Reporter,
         log: EventLog,
@@ -91,6 +85,9 @@ class ImagePipeline:
         except EnclaveCcError as error:
             self._reporter.refused(request.request_id, error, session)
             raise
+        finally:
+            if session is not None:
+                session.close()
 
     def forget(self, container_id: str, prepared: Prepared) -> None:
         """Drop the key and the files of a container that is gone."""
@@ -99,7 +96,7 @@ class ImagePipeline:
 
     def _prepare(self, request: PrepareRequest, session: BrokerSession) -> Prepared:
         reference = Reference.parse(request.image)
-        # (2) The owner's signature policy; (3) manifest, signature and configuration, for the reference asked for.
+        # (2) The owner's signature policy; (3) manifest, signature, configuration, by the name asked for.
         policy = _signature_policy(self._pod.settings, session)
         registry = self._open_registry(session)
         try:
@@ -136,7 +133,9 @@ class ImagePipeline:
         policy, image_digest = self._pod.settings.workload, str(image.manifest_digest)
         if not request.spec:
             return launch_as_built(image.config, policy, image_digest=image_digest)
-        launch, _ = approve_launch(RuntimeSpec.parse(request.spec), image.config, policy, image_digest=image_digest)
+        launch, _ = approve_launch(
+            RuntimeSpec.parse(request.spec), image.config, policy, image_digest=image_digest
+        )
         return launch
 
     def _seal(
@@ -164,14 +163,6 @@ class ImagePipeline:
 
 
 def _signature_policy(settings: OwnerSettings, session: BrokerSession) -> SignaturePolicy:
-    if settings.signature_policy:
-        return SignaturePolicy.parse(session.get(settings.signature_policy))
-    if settings.insecure_accept_unsigned:
+    if not settings.signature_policy and settings.insecure_accept_unsigned:
         return SignaturePolicy.insecure_accept_anything()
-    finding = Finding("image.signature-policy", Outcome.FAILED, "a policy in initdata", "none")
-    raise RefusedError(
-        "image-policy-missing",
-        "the pod's initdata names no signature policy",
-        stage=Stage.POLICY,
-        findings=(finding,),
-    )
+    return load_policy(session, settings.signature_policy)

@@ -81,7 +81,7 @@ class Preparations:
         return self._join(request).result()
 
     def launch_of(self, container_id: str) -> LaunchConfiguration:
-        """Return how a prepared container was approved to start; raise ``InvalidInputError`` for an unknown one."""
+        """Return how a prepared container may start; raise ``InvalidInputError`` for an unknown one."""
         with self._lock:
             job = self._jobs.get(container_id)
         if job is None or not job.result.done():
@@ -125,7 +125,9 @@ class Preparations:
         except EnclaveCcError as error:
             self._fail(job, error)
         except Exception as error:  # noqa: BLE001  # outermost boundary of a thread: the waiting calls must hear of it
-            fault = InternalError("internal", "preparing the container failed", stage=Stage.REQUEST, detail=repr(error))
+            fault = InternalError(
+                "internal", "preparing the container failed", stage=Stage.REQUEST, detail=repr(error)
+            )
             fault.__cause__ = error
             self._fail(job, fault)
         else:

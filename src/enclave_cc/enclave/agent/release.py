@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from enclave_cc.core.secret import Secret
     from enclave_cc.formats.launch import LaunchConfiguration
 
-# The kubelet gives a container two minutes to start (runtimeRequestTimeout); a key nobody fetched by then is void.
+# The kubelet's default for a container's start (runtimeRequestTimeout); a key nobody fetched by then is void.
 START_TIMEOUT_S: Final = 120.0
 
 
@@ -79,7 +79,7 @@ class PendingReleases:
             return next((release.token for release in reversed(self._pending.values())), "")
 
     def take(self, container_id: str) -> PendingRelease:
-        """Hand the key out, once; raise ``RefusedError`` (``key-release-refused``) ever after, and when it is too late."""
+        """Hand the key out, once; raise ``RefusedError`` (``key-release-refused``) after that or too late."""
         with self._lock:
             release = self._find(container_id)
             del self._pending[container_id]
@@ -96,7 +96,9 @@ class PendingReleases:
         self._drop_expired()
         release = self._pending.get(container_id)
         if release is None:
-            finding = Finding("release.pending", Outcome.FAILED, "a key that waits", f"none for {container_id[:128]}")
+            finding = Finding(
+                "release.pending", Outcome.FAILED, "a key that waits", f"none for {container_id[:128]}"
+            )
             raise RefusedError(
                 "key-release-refused",
                 "no key waits for this container",

@@ -7,6 +7,9 @@ fails the values are dropped, never written where the host reads.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import threading
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import EnclaveCcError, Stage
@@ -19,7 +22,11 @@ if TYPE_CHECKING:
     from enclave_cc.enclave.agent.event_log import EventLog
 
 # A person reads these; the failed ones come first, so a cut loses only what passed.
-MAX_FINDINGS: Final = 256
+MAX_FINDINGS: Final = 100
+# Each costs the broker an attestation; a host that provokes more of them gets no further ones.
+MAX_SESSIONS_FOR_REPORTS: Final = 256
+# How long a refusal waits for a report that needs an attestation of its own; callers give up after 10 s.
+PATIENCE_S: Final = 5.0
 # A failure to reach or convince the broker cannot be told to the broker; it kept its own record of a refusal.
 _OF_THE_BROKER: Final = frozenset({Stage.ATTEST, Stage.BROKER})
 
@@ -30,22 +37,39 @@ class Reporter:
     def __init__(self, open_session: Callable[[str], BrokerSession], log: EventLog) -> None:
         self._open_session = open_session
         self._log = log
+        self._sessions = itertools.count(1)
 
     def refused(self, request_id: str, error: EnclaveCcError, session: BrokerSession | None = None) -> None:
         """Report one refusal, through ``session`` if there is one already."""
         self._log.event("refused", request=request_id, code=error.code, stage=str(error.stage))
         if session is None and error.stage in _OF_THE_BROKER:
             return
+        if session is None and next(self._sessions) > MAX_SESSIONS_FOR_REPORTS:
+            return
+        if session is not None:
+            self._tell(request_id, error, session)
+            return
+        telling = threading.Thread(target=self._tell, args=(request_id, error, None), daemon=True)
+        telling.start()
+        telling.join(PATIENCE_S)
+
+    def _tell(self, request_id: str, error: EnclaveCcError, session: BrokerSession | None) -> None:
         try:
-            if session is None:
-                session = self._open_session(request_id)
-            session.report(error, _for_the_owner(error))
+            if session is not None:
+                session.report(error, _for_the_owner(error))
+                return
+            with contextlib.closing(self._open_session(request_id)) as own:
+                own.report(error, _for_the_owner(error))
         except EnclaveCcError as fault:
             self._log.event("report-undelivered", request=request_id, code=fault.code, stage=str(fault.stage))
 
 
 def _for_the_owner(error: EnclaveCcError) -> list[Finding]:
-    findings = sorted(error.findings, key=lambda finding: finding.outcome is not Outcome.FAILED)[:MAX_FINDINGS]
+    findings = sorted(error.findings, key=lambda finding: finding.outcome is not Outcome.FAILED)[
+        :MAX_FINDINGS
+    ]
     if not any(finding.outcome is Outcome.FAILED for finding in findings):
-        findings.insert(0, Finding(error.code, Outcome.FAILED, "", error.detail or error.summary, error.remedy))
+        findings.insert(
+            0, Finding(error.code, Outcome.FAILED, "", error.detail or error.summary, error.remedy)
+        )
     return findings

@@ -1,0 +1,50 @@
+"""
+Start the agent enclave: harden the process, serve the pod's socket, end on SIGTERM.
+
+Its configuration is the measured initdata; there are no switches, no environment and no arguments.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enclave_cc.core.errors import EnclaveCcError
+from enclave_cc.enclave.agent.event_log import EventLog
+from enclave_cc.enclave.agent.identity import AgentPaths
+from enclave_cc.enclave.agent.serve import compose
+from enclave_cc.enclave.hardening import harden_process
+from enclave_cc.platform.simulated.driver import SimulatedProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enclave_cc.platform.port import Processor
+
+
+def main() -> int:
+    """Serve until SIGTERM; return the exit status of a refusal if the agent must not serve."""
+    harden_process(may_gain_privileges=False)
+    paths = AgentPaths.below(Path("/"))
+    return serve(paths, lambda: SimulatedProcessor(str(paths.platform_socket)))
+
+
+def serve(paths: AgentPaths, open_processor: Callable[[], Processor]) -> int:
+    """Compose, start, wait for SIGTERM or SIGINT, stop."""
+    log = EventLog(sys.stderr, clock=time.time)
+    stop = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+    try:
+        server = compose(paths, open_processor(), log)
+        server.start()
+    except EnclaveCcError as error:
+        log.event("not-serving", code=error.code, stage=str(error.stage))
+        return error.exit_status
+    log.event("serving")
+    signal.sigwait(stop)
+    server.stop()
+    log.event("stopped")
+    return 0

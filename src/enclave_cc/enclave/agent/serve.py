@@ -1,0 +1,137 @@
+"""
+Compose the agent from its parts: the one place that knows which implementation stands behind each port.
+
+Nothing is decided here; whoever reads this learns what the agent consists of.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.enclave.agent.agent_service import AgentService
+from enclave_cc.enclave.agent.attestation_service import AttestationService
+from enclave_cc.enclave.agent.broker import AttestedSession, NoBroker
+from enclave_cc.enclave.agent.credentials import parse_credentials
+from enclave_cc.enclave.agent.identity import app_measurement, read_pod_uid
+from enclave_cc.enclave.agent.image_service import ImageService
+from enclave_cc.enclave.agent.pipeline import ImagePipeline, PodContext
+from enclave_cc.enclave.agent.prepare import Preparations
+from enclave_cc.enclave.agent.release import PendingReleases
+from enclave_cc.enclave.agent.reporting import Reporter
+from enclave_cc.enclave.agent.started import StartedContainers
+from enclave_cc.enclave.attester.sgx import SgxAttester
+from enclave_cc.enclave.measured_initdata import read_initdata
+from enclave_cc.formats.messages.agent import AGENT_SERVICE, IMAGE_SERVICE, LOCAL_ATTESTATION_SERVICE
+from enclave_cc.transport.kbs import KbsClient
+from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.transport.ttrpc_server import TtrpcServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enclave_cc.enclave.agent.broker import BrokerSession
+    from enclave_cc.enclave.agent.event_log import EventLog
+    from enclave_cc.enclave.agent.identity import AgentPaths
+    from enclave_cc.formats.initdata import InitData
+    from enclave_cc.formats.owner_settings import OwnerSettings
+    from enclave_cc.platform.port import Processor
+
+# Each container keeps one connection for its reports; the shim and handshakes come on top.
+_MAX_CONNECTIONS: Final = 256
+
+
+def compose(paths: AgentPaths, processor: Processor, log: EventLog) -> TtrpcServer:
+    """Return the server, ready to start; raise the error family when the agent must not serve."""
+    initdata = read_initdata(paths.run / "initdata.toml", processor.measured_initdata())
+    pod_uid = read_pod_uid(paths.run / "pod.json")
+    settings = initdata.settings
+    open_session = session_opener(initdata, processor)
+    reporter = Reporter(open_session, log)
+    releases = PendingReleases(clock=time.monotonic)
+    started = StartedContainers()
+    pipeline = ImagePipeline(
+        PodContext(pod_uid, settings, paths.sealed, paths.blobs),
+        open_session=open_session,
+        open_registry=registry_opener(settings),
+        releases=releases,
+        reporter=reporter,
+        log=log,
+    )
+    preparations = Preparations(pipeline, forget=pipeline.forget)
+    agent = AgentService(preparations, started, reporter, pod_uid=pod_uid, tee=str(processor.tee))
+    attestation = AttestationService(
+        processor,
+        releases,
+        started,
+        reporter,
+        log,
+        pod_uid=pod_uid,
+        app_measurement=app_measurement(paths.boot_identity, initdata),
+        clock=time.monotonic,
+    )
+    log.event(
+        "composed",
+        tee=str(processor.tee),
+        broker=bool(settings.broker_url),
+        weak=" ".join(settings.weaknesses()),
+    )
+    return _server(paths, agent, ImageService(preparations), attestation)
+
+
+def session_opener(initdata: InitData, processor: Processor) -> Callable[[str], BrokerSession]:
+    """Return what opens an attested session for a request id."""
+    settings = initdata.settings
+    attester = SgxAttester(processor)
+
+    def open_session(request_id: str) -> BrokerSession:
+        if settings.broker_url is None:
+            return NoBroker()
+        connection = KbsClient(
+            settings.broker_url,
+            tee=str(processor.tee),
+            evidence=attester.evidence,
+            ca_pem=settings.broker_tls_ca,
+            token_key=settings.broker_token_key,
+            initdata=initdata.text.decode("utf-8"),
+            request_id=request_id,
+            insecure_http=settings.insecure_broker_http,
+        )
+        return AttestedSession(connection, request_id)
+
+    return open_session
+
+
+def registry_opener(settings: OwnerSettings) -> Callable[[BrokerSession], RegistryClient]:
+    """Return what makes a registry client with the owner's credentials."""
+
+    def open_registry(session: BrokerSession) -> RegistryClient:
+        known = (
+            parse_credentials(session.get(settings.registry_credentials))
+            if settings.registry_credentials
+            else {}
+        )
+        return RegistryClient(insecure_http=settings.insecure_http_registries, credentials=known.get)
+
+    return open_registry
+
+
+def _server(
+    paths: AgentPaths, agent: AgentService, image: ImageService, attestation: AttestationService
+) -> TtrpcServer:
+    server = TtrpcServer(str(paths.run / "agent.sock"), max_connections=_MAX_CONNECTIONS)
+    server.add(
+        AGENT_SERVICE,
+        {
+            "Prepare": agent.prepare,
+            "AuthorizeExec": agent.authorize_exec,
+            "Discard": agent.discard,
+            "Status": agent.status,
+        },
+    )
+    server.add(IMAGE_SERVICE, {"PullImage": image.pull_image})
+    server.add(
+        LOCAL_ATTESTATION_SERVICE,
+        {"Hello": attestation.hello, "Prove": attestation.prove, "Report": attestation.report},
+    )
+    return server
