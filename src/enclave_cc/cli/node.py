@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 import enclave_cc
 from enclave_cc.cli.output import show
 from enclave_cc.node.config import NodeConfig
-from enclave_cc.node.daemon.main import run as run_daemon
+from enclave_cc.node.daemon.json_log import configure
+from enclave_cc.node.daemon.serve import serve
 from enclave_cc.node.shim.launcher import write_shim_launcher
 
 app = App(name="node", help="Run the node's daemon and make its shim.")
@@ -20,13 +21,14 @@ _ConfigOption = Annotated[Path, Parameter(name="--config", help="The node's conf
 
 
 @app.command
-def daemon(*, config: _ConfigOption) -> int:
+def daemon(*, config: _ConfigOption) -> None:
     """
     Run the proxy snapshotter, image resolver and ciphertext cache until terminated.
 
     Example: `enclave-cc node daemon --config /etc/enclave-cc/node.json`
     """
-    return run_daemon(NodeConfig.read(config))
+    configure()
+    serve(NodeConfig.read(config), lambda: show("node daemon ready"))
 
 
 @app.command
