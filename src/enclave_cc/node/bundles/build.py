@@ -94,15 +94,13 @@ class BuiltBundle:
     size_bytes: int
 
 
-def build_bundle(
-    kind: Kind | str, output: Path, *, boot_bundle: Path | None = None, precompile: bool = False
-) -> BuiltBundle:
+def build_bundle(kind: Kind | str, output: Path, *, boot_bundle: Path | None = None) -> BuiltBundle:
     """
     Build a bundle and put it in place of whatever lies at ``output``.
 
-    An agent needs ``boot_bundle``: it serves the app enclaves started from exactly that one. ``precompile``
-    adds byte code, which makes the bundle larger and the enclave's start several times faster. Raise
-    ``InvalidInputError`` when this machine's Python or libraries are incomplete.
+    An agent needs ``boot_bundle``: it serves the app enclaves started from exactly that one. Byte code is
+    part of the bundle, measured like all the rest: without it most of an enclave's start is compiling.
+    Raise ``InvalidInputError`` when this machine's Python or libraries are incomplete.
     """
     kind = Kind(kind)
     if (kind is Kind.AGENT) != (boot_bundle is not None):
@@ -115,8 +113,7 @@ def build_bundle(
     work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         loader = _fill(work / "rootfs", kind, boot_bundle)
-        if precompile:
-            compile_files(work / "rootfs", (work / "rootfs").rglob("*.py"))
+        compile_files(work / "rootfs", (work / "rootfs").rglob("*.py"))
         (work / "bundle.json").write_bytes(strict_json.canonical(_settings(kind, loader)))
         files, size_bytes = _seal(work)
         base = measure_bundle(work).base
