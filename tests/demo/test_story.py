@@ -1,4 +1,4 @@
-"""The story's order: a stage that fails ends it, is written down, and everything is taken down all the same."""
+"""The story's order: a stage that fails ends it and is written down, and everything is taken down anyway."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import pytest
 
 from enclave_cc.core.findings import Outcome
 from enclave_cc.demo.cast import build_images, publish
+from enclave_cc.demo.kubelet import wait_for
 from enclave_cc.demo.publish import Tenant
 from enclave_cc.demo.requirements import missing_requirements
 from enclave_cc.demo.scene import Scene
@@ -36,8 +37,14 @@ def hello(cast):
     """The small image's pod, running."""
     kubelet = cast.scene.kubelet()
     pod = kubelet.run(cast.pod("hello", cast.hello))
+    # Its last process is there before anybody counts.
+    wait_for("the workload's rest", lambda: _sleeps(cast.scene), within_s=10)
     yield pod
     kubelet.remove(pod)
+
+
+def _sleeps(scene):
+    return any("sleep" in process for process in leftovers(scene.paths).processes)
 
 
 @pytest.fixture(scope="session")

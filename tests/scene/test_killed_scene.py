@@ -15,7 +15,8 @@ from enclave_cc.demo.kubelet import wait_for
 from enclave_cc.demo.scene_paths import ScenePaths
 from enclave_cc.demo.sweep import leftovers, processes_of, sweep
 
-pytestmark = [pytest.mark.root, pytest.mark.scene]
+# The first test waits for the whole scene, and on a fresh machine for the download of packages.
+pytestmark = [pytest.mark.root, pytest.mark.scene, pytest.mark.timeout(600)]
 
 _PROGRAM = """
 import sys, time

@@ -8,7 +8,8 @@ from enclave_cc.demo import acts
 from enclave_cc.demo.refusals import REFUSALS, attempt
 from enclave_cc.demo.sweep import leftovers
 
-pytestmark = [pytest.mark.root, pytest.mark.scene]
+# The first test waits for the whole scene, and on a fresh machine for the download of packages.
+pytestmark = [pytest.mark.root, pytest.mark.scene, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name.replace(" ", "-"))

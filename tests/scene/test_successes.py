@@ -7,11 +7,12 @@ import json
 import pytest
 
 from enclave_cc.demo import acts
-from enclave_cc.demo.cri_messages import ContainerState
+from enclave_cc.demo.cri_messages import ContainerState, SandboxState
 from enclave_cc.demo.kubelet import wait_for
 from enclave_cc.demo.sweep import leftovers
 
-pytestmark = [pytest.mark.root, pytest.mark.scene]
+# The first test waits for the whole scene, and on a fresh machine for the download of packages.
+pytestmark = [pytest.mark.root, pytest.mark.scene, pytest.mark.timeout(600)]
 
 
 def test_containerd_is_stock_and_speaks_cri_v1(scene):
@@ -40,6 +41,35 @@ def test_the_exit_code_of_a_command_is_its_own(cast, hello):
 def test_containerd_calls_the_container_running(cast, hello):
     status = cast.scene.cri.runtime("ContainerStatus", container_id=hello.container_id)["status"]
     assert status["state"] == ContainerState.RUNNING
+
+
+def test_lists_show_pod_container_and_image(cast, hello):
+    cri = cast.scene.cri
+    pods = {item["id"]: item for item in cri.runtime("ListPodSandbox")["items"]}
+    containers = {item["id"]: item for item in cri.runtime("ListContainers")["containers"]}
+    images = [tag for image in cri.images("ListImages")["images"] for tag in image["repo_tags"]]
+    assert pods[hello.sandbox_id]["metadata"]["name"] == "hello"
+    assert pods[hello.sandbox_id]["state"] == SandboxState.READY
+    assert containers[hello.container_id]["pod_sandbox_id"] == hello.sandbox_id
+    assert containers[hello.container_id]["state"] == ContainerState.RUNNING
+    assert cast.hello.reference in images
+
+
+def test_the_runtime_is_ready(scene):
+    conditions = {
+        item["type"]: item["status"] for item in scene.cri.runtime("Status")["status"]["conditions"]
+    }
+    assert conditions["RuntimeReady"]
+
+
+def test_an_image_can_be_removed_and_pulled_again(cast):
+    cri, kubelet = cast.scene.cri, cast.scene.kubelet()
+    variant = cast.tenant.publish("removable", cast.variant("removable"), signed_by=cast.tenant.signing_key)
+    plan = cast.pod("removable", variant)
+    for _ in range(2):
+        kubelet.remove(kubelet.run(plan))
+        cri.images("RemoveImage", image={"image": plan.image})
+        assert cri.images("ImageStatus", image={"image": plan.image})["image"] is None
 
 
 def test_a_real_server_answers_with_data_of_its_encrypted_image(cast, server):

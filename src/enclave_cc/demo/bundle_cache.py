@@ -17,7 +17,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.node.bundles.build import Kind, build_bundle, remove_bundle
 from enclave_cc.node.bundles.python_files import (
@@ -30,11 +30,14 @@ from enclave_cc.node.bundles.python_files import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CACHE = Path("/var/cache/enclave-cc/bundles")
+CACHE: Final = Path("/var/cache/enclave-cc/bundles")
 # System libraries are inputs too: any upgrade of packages touches these.
-_SYSTEM_STATE = (Path("/var/lib/dpkg/status"), Path("/etc/ld.so.cache"))
-_UNUSED_AFTER_S = 7 * 86400
-_CHANGED_FILE = "rootfs/usr/lib/enclave-cc/agent.py"
+_SYSTEM_STATE: Final = (Path("/var/lib/dpkg/status"), Path("/etc/ld.so.cache"))
+# An entry holds some ninety megabytes; a developer makes a new one with every change.
+_KEPT_ENTRIES: Final = 5
+# A scene that still runs may use an entry that nobody asked for in the meantime.
+_UNUSED_AFTER_S: Final = 3600
+_CHANGED_FILE: Final = "rootfs/usr/lib/enclave-cc/agent.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +82,22 @@ def _build(bundles: Bundles) -> None:
     # Last, because its presence says that all three are there.
     work = bundles.modified_agent.with_name("modifying")
     remove_bundle(work)
-    shutil.copytree(bundles.agent, work, symlinks=True)
+    shutil.copytree(bundles.agent, work, symlinks=True, copy_function=os.link)
     changed = work / _CHANGED_FILE
-    changed.chmod(0o644)
-    changed.write_bytes(changed.read_bytes() + b"# one byte more than the owner approved\n")
+    text = changed.read_bytes() + b"# one line more than the owner approved\n"
+    # The file is a second name of the genuine one: give it content of its own, never write through it.
+    changed.unlink()
+    changed.write_bytes(text)
     changed.chmod(0o444)
     work.rename(bundles.modified_agent)
 
 
 def _prune(cache: Path, *, keep: Path) -> None:
+    others = [entry for entry in cache.iterdir() if entry.is_dir() and entry != keep]
+    others.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
     oldest = time.time() - _UNUSED_AFTER_S
-    for entry in cache.iterdir():
-        if entry.is_dir() and entry != keep and entry.stat().st_mtime < oldest:
+    for entry in others[_KEPT_ENTRIES - 1 :]:
+        if entry.stat().st_mtime < oldest:
             remove_bundle(entry)
 
 

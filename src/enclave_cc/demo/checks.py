@@ -1,15 +1,15 @@
 """
 What the host may not hold after a confidential image ran: no layer, and no byte of its plaintext.
 
-Searches the untrusted side's own directories as root would. It proves the absence of what it looks for in files,
-not of what a debugger could read from memory: in simulation root can read everything.
+Searches the untrusted side's own directories as root would. It proves the absence of what it looks for in
+files, not of what a debugger could read from memory: in simulation root can read everything.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.findings import Finding, Outcome
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from enclave_cc.demo.scene_paths import ScenePaths
 
-_CONTENT = "root/io.containerd.content.v1.content/blobs"
-_CHUNK_BYTES = 4 << 20
+_CONTENT: Final = "root/io.containerd.content.v1.content/blobs"
+_CHUNK_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def search_host(paths: ScenePaths, *, layers: Collection[str], needles: Collecti
     """
     Look for layers (digests `algorithm:hex`) and for pieces of plaintext on the host.
 
-    The content store is looked up by name; containerd's root and state, the node's state and the sealed root file
-    systems are read byte by byte.
+    The content store is looked up by name; containerd's root and state, the node's state and the sealed root
+    file systems are read byte by byte.
     """
     blobs = [path for path in (paths.containerd / _CONTENT).glob("*/*") if path.is_file()]
     names = {f"{path.parent.name}:{path.name}" for path in blobs}

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from enclave_cc.demo.scene_paths import ScenePaths
 
-RUNTIME_HANDLER = "enclave-cc"
-RUNTIME_TYPE = "io.containerd.rune.v2"
-MODIFIED_RUNTIME_HANDLER = "enclave-cc-modified"
-MODIFIED_RUNTIME_TYPE = "io.containerd.runemodified.v2"
-SNAPSHOTTER = "rune"
-POD_ANNOTATIONS = ("enclave-cc.dev/*", "io.katacontainers.config.hypervisor.cc_init_data")
+RUNTIME_HANDLER: Final = "enclave-cc"
+RUNTIME_TYPE: Final = "io.containerd.rune.v2"
+MODIFIED_RUNTIME_HANDLER: Final = "enclave-cc-modified"
+MODIFIED_RUNTIME_TYPE: Final = "io.containerd.runemodified.v2"
+SNAPSHOTTER: Final = "rune"
+POD_ANNOTATIONS: Final = ("enclave-cc.dev/*", "io.katacontainers.config.hypervisor.cc_init_data")
 # Plugins that need kernel modules or directories that a scene does not bring along.
-DISABLED_PLUGINS = (
+DISABLED_PLUGINS: Final = (
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",

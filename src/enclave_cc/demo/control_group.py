@@ -12,10 +12,11 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS: Final = Path("/sys/fs/cgroup")
 # The kernel frees a group a moment after its last process is reaped.
-_REMOVE_WITHIN_S = 5.0
+_REMOVE_WITHIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,21 @@ class ControlGroup:
     mount: Path = CGROUPS
 
     @property
-    def daemons(self) -> Path:
-        """The file to which a daemon of the scene writes itself."""
+    def trusted(self) -> ControlGroup:
+        """The group of the owner's side: registry, platform and broker."""
+        return ControlGroup(f"{self.path}/trusted", self.mount)
+
+    @property
+    def node(self) -> ControlGroup:
+        """The group of node daemon and containerd; shims and boot programs inherit it."""
+        return ControlGroup(f"{self.path}/node", self.mount)
+
+    @property
+    def entry(self) -> Path:
+        """The file to which a process writes itself to be in the group."""
         unified = (self.mount / "cgroup.controllers").exists()
         hierarchy = self.mount if unified else self.mount / "pids"
-        return hierarchy / self.path.lstrip("/") / "daemons" / "cgroup.procs"
+        return hierarchy / self.path.lstrip("/") / "cgroup.procs"
 
     @property
     def pods(self) -> str:
@@ -38,8 +49,9 @@ class ControlGroup:
         return f"{self.path}/pods"
 
     def create(self) -> None:
-        """Make the daemons' group; those of pods are made by runc."""
-        self.daemons.parent.mkdir(parents=True, exist_ok=True)
+        """Make the daemons' groups; those of pods are made by runc."""
+        for group in (self.trusted, self.node):
+            group.entry.parent.mkdir(parents=True, exist_ok=True)
 
     def holds(self, process: Path) -> bool:
         """Whether a process, named by its directory in /proc, is in the group or below it."""
@@ -56,7 +68,7 @@ class ControlGroup:
 
     def pod_directories(self) -> tuple[Path, ...]:
         """As `directories`, without those that the scene itself has as long as it lives."""
-        own = (self.path, self.pods, f"{self.path}/daemons")
+        own = (self.path, self.pods, self.trusted.path, self.node.path)
         return tuple(path for path in self.directories() if not os.fspath(path).endswith(own))
 
     def remove(self) -> None:

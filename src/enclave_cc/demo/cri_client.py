@@ -7,7 +7,7 @@ refusal is in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import grpc
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from enclave_cc.formats.messages.service import Service
 
 # Pulling, verifying and sealing on a slow machine; the kubelet's own bound is two minutes.
-CALL_WITHIN_S = 120.0
+CALL_WITHIN_S: Final = 120.0
 # As containerd's own limit: an ExecSync answer may hold 16 MiB.
-_MAX_MESSAGE_BYTES = 16 << 20
+_MAX_MESSAGE_BYTES: Final = 16 << 20
 
 
 class CriCallError(UnavailableError):
@@ -88,6 +88,7 @@ class CriClient:
             response_deserializer=lambda data: decode(shape.response, data),
         )
         try:
-            return call(values, timeout=CALL_WITHIN_S)
+            answer: dict[str, object] = call(values, timeout=CALL_WITHIN_S)
         except grpc.RpcError as error:
             raise CriCallError(method, error.code().name, error.details() or "") from error
+        return answer

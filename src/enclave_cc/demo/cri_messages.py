@@ -8,6 +8,7 @@ the codec skips the others. No behaviour here: what is called in which order is 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from enclave_cc.formats.messages.service import Method, Service
 from enclave_cc.formats.protobuf import BOOL, BYTES, INT, STRING, UINT, Schema, mapping, repeated
@@ -37,20 +38,20 @@ class SandboxState(IntEnum):
     NOT_READY = 1
 
 
-NAMESPACE_OPTION = Schema("NamespaceOption", {1: ("network", INT), 2: ("pid", INT), 3: ("ipc", INT)})
-INT64_VALUE = Schema("Int64Value", {1: ("value", INT)})
-LINUX_SANDBOX_SECURITY_CONTEXT = Schema(
+NAMESPACE_OPTION: Final = Schema("NamespaceOption", {1: ("network", INT), 2: ("pid", INT), 3: ("ipc", INT)})
+INT64_VALUE: Final = Schema("Int64Value", {1: ("value", INT)})
+LINUX_SANDBOX_SECURITY_CONTEXT: Final = Schema(
     "LinuxSandboxSecurityContext", {1: ("namespace_options", NAMESPACE_OPTION), 4: ("readonly_rootfs", BOOL)}
 )
-LINUX_POD_SANDBOX_CONFIG = Schema(
+LINUX_POD_SANDBOX_CONFIG: Final = Schema(
     "LinuxPodSandboxConfig",
     {1: ("cgroup_parent", STRING), 2: ("security_context", LINUX_SANDBOX_SECURITY_CONTEXT)},
 )
-POD_SANDBOX_METADATA = Schema(
+POD_SANDBOX_METADATA: Final = Schema(
     "PodSandboxMetadata",
     {1: ("name", STRING), 2: ("uid", STRING), 3: ("namespace", STRING), 4: ("attempt", UINT)},
 )
-POD_SANDBOX_CONFIG = Schema(
+POD_SANDBOX_CONFIG: Final = Schema(
     "PodSandboxConfig",
     {
         1: ("metadata", POD_SANDBOX_METADATA),
@@ -61,12 +62,12 @@ POD_SANDBOX_CONFIG = Schema(
         8: ("linux", LINUX_POD_SANDBOX_CONFIG),
     },
 )
-IMAGE_SPEC = Schema("ImageSpec", {1: ("image", STRING), 2: ("annotations", mapping())})
-KEY_VALUE = Schema("KeyValue", {1: ("key", STRING), 2: ("value", STRING)})
-CAPABILITY = Schema(
+IMAGE_SPEC: Final = Schema("ImageSpec", {1: ("image", STRING), 2: ("annotations", mapping())})
+KEY_VALUE: Final = Schema("KeyValue", {1: ("key", STRING), 2: ("value", STRING)})
+CAPABILITY: Final = Schema(
     "Capability", {1: ("add_capabilities", repeated(STRING)), 2: ("drop_capabilities", repeated(STRING))}
 )
-LINUX_CONTAINER_SECURITY_CONTEXT = Schema(
+LINUX_CONTAINER_SECURITY_CONTEXT: Final = Schema(
     "LinuxContainerSecurityContext",
     {
         1: ("capabilities", CAPABILITY),
@@ -76,11 +77,11 @@ LINUX_CONTAINER_SECURITY_CONTEXT = Schema(
         11: ("no_new_privs", BOOL),
     },
 )
-LINUX_CONTAINER_CONFIG = Schema(
+LINUX_CONTAINER_CONFIG: Final = Schema(
     "LinuxContainerConfig", {2: ("security_context", LINUX_CONTAINER_SECURITY_CONTEXT)}
 )
-CONTAINER_METADATA = Schema("ContainerMetadata", {1: ("name", STRING), 2: ("attempt", UINT)})
-CONTAINER_CONFIG = Schema(
+CONTAINER_METADATA: Final = Schema("ContainerMetadata", {1: ("name", STRING), 2: ("attempt", UINT)})
+CONTAINER_CONFIG: Final = Schema(
     "ContainerConfig",
     {
         1: ("metadata", CONTAINER_METADATA),
@@ -95,10 +96,10 @@ CONTAINER_CONFIG = Schema(
         15: ("linux", LINUX_CONTAINER_CONFIG),
     },
 )
-POD_SANDBOX = Schema(
+POD_SANDBOX: Final = Schema(
     "PodSandbox", {1: ("id", STRING), 2: ("metadata", POD_SANDBOX_METADATA), 3: ("state", INT)}
 )
-CONTAINER = Schema(
+CONTAINER: Final = Schema(
     "Container",
     {
         1: ("id", STRING),
@@ -109,7 +110,7 @@ CONTAINER = Schema(
         6: ("state", INT),
     },
 )
-CONTAINER_STATUS = Schema(
+CONTAINER_STATUS: Final = Schema(
     "ContainerStatus",
     {
         1: ("id", STRING),
@@ -123,7 +124,7 @@ CONTAINER_STATUS = Schema(
         15: ("log_path", STRING),
     },
 )
-IMAGE = Schema(
+IMAGE: Final = Schema(
     "Image",
     {
         1: ("id", STRING),
@@ -132,18 +133,18 @@ IMAGE = Schema(
         4: ("size", UINT),
     },
 )
-RUNTIME_CONDITION = Schema(
+RUNTIME_CONDITION: Final = Schema(
     "RuntimeCondition",
     {1: ("type", STRING), 2: ("status", BOOL), 3: ("reason", STRING), 4: ("message", STRING)},
 )
-RUNTIME_STATUS = Schema("RuntimeStatus", {1: ("conditions", repeated(RUNTIME_CONDITION))})
+RUNTIME_STATUS: Final = Schema("RuntimeStatus", {1: ("conditions", repeated(RUNTIME_CONDITION))})
 
-_NOTHING = Schema("Empty", {})
-_SANDBOX_ID = Schema("PodSandboxId", {1: ("pod_sandbox_id", STRING)})
-_CONTAINER_ID = Schema("ContainerId", {1: ("container_id", STRING)})
-_IMAGE_REQUEST = Schema("ImageRequest", {1: ("image", IMAGE_SPEC)})
+_NOTHING: Final = Schema("Empty", {})
+_SANDBOX_ID: Final = Schema("PodSandboxId", {1: ("pod_sandbox_id", STRING)})
+_CONTAINER_ID: Final = Schema("ContainerId", {1: ("container_id", STRING)})
+_IMAGE_REQUEST: Final = Schema("ImageRequest", {1: ("image", IMAGE_SPEC)})
 
-RUNTIME_SERVICE = Service(
+RUNTIME_SERVICE: Final = Service(
     "runtime.v1.RuntimeService",
     {
         "Version": Method(
@@ -202,7 +203,7 @@ RUNTIME_SERVICE = Service(
     },
 )
 
-IMAGE_SERVICE = Service(
+IMAGE_SERVICE: Final = Service(
     "runtime.v1.ImageService",
     {
         "ListImages": Method(_NOTHING, Schema("ListImagesResponse", {1: ("images", repeated(IMAGE))})),

@@ -12,18 +12,18 @@ import io
 import lzma
 import tarfile
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import zstandard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_AR_MAGIC = b"!<arch>\n"
-_AR_HEADER_BYTES = 60
-_AR_TRAILER = b"`\n"
+_AR_MAGIC: Final = b"!<arch>\n"
+_AR_HEADER_BYTES: Final = 60
+_AR_TRAILER: Final = b"`\n"
 # The largest package of the server's closure unpacks to 13 MB; a hundred would be a broken download.
-MAX_UNPACKED_BYTES = 256 << 20
+MAX_UNPACKED_BYTES: Final = 256 << 20
 
 
 class DebError(ValueError):

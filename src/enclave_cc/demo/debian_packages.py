@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage, UnavailableError
 from enclave_cc.demo.processes import run
@@ -22,14 +21,14 @@ from enclave_cc.demo.processes import run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HOST_PACKAGES = ("containerd", "runc", "docker-registry", "busybox-static")
+HOST_PACKAGES: Final = ("containerd", "runc", "docker-registry", "busybox-static")
 # A slow mirror may need minutes; a hung one must not hold the demo for ever.
-APT_WITHIN_S = 600.0
-_POLICY_FILE = Path("/usr/sbin/policy-rc.d")
+APT_WITHIN_S: Final = 600.0
+_POLICY_FILE: Final = Path("/usr/sbin/policy-rc.d")
 # invoke-rc.d(8): 101 = action forbidden by policy. The comment is how a later run knows the file as ours.
-_POLICY_TEXT = "#!/bin/sh\n# made by enclave-cc while it installs packages; safe to remove\nexit 101\n"
+_POLICY_TEXT: Final = "#!/bin/sh\n# made by enclave-cc while it installs packages; safe to remove\nexit 101\n"
 # More packages than any closure of the demo's server; stops a cycle or a wrong pattern.
-_MAX_CLOSURE = 100
+_MAX_CLOSURE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,13 @@ def install_debian_packages(packages: tuple[str, ...] = HOST_PACKAGES) -> None:
 
 
 def closure(
-    roots: tuple[str, ...], *, depends: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None
+    roots: tuple[str, ...],
+    cache: Path,
+    *,
+    depends: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None,
 ) -> tuple[str, ...]:
     """Name the packages and the libraries they depend on: the rest serves maintainer scripts only."""
-    ask = depends or _depends
+    ask = depends or (lambda packages: _depends(packages, cache))
     found: set[str] = set()
     waiting = set(roots)
     while waiting and len(found) < _MAX_CLOSURE:
@@ -70,12 +72,11 @@ def closure(
 
 def download(packages: tuple[str, ...], cache: Path) -> tuple[Path, ...]:
     """Fetch what `cache` does not hold with the right digest; return the packages' paths in it."""
-    wanted = tuple(_wanted(run(("apt-get", "download", "--print-uris", *packages), within_s=APT_WITHIN_S)))
+    wanted = tuple(_wanted(_print_uris(packages, cache)))
     if len(wanted) != len(packages):
         raise UnavailableError(
             "package-missing", "apt does not know a package of the demo", stage=Stage.FETCH
         )
-    cache.mkdir(parents=True, exist_ok=True)
     if not all(_is_cached(cache / deb.name, deb) for deb in wanted):
         _fetch(packages, cache)
     broken = [deb.name for deb in wanted if not _is_cached(cache / deb.name, deb)]
@@ -89,18 +90,34 @@ def download(packages: tuple[str, ...], cache: Path) -> tuple[Path, ...]:
     return tuple(cache / deb.name for deb in wanted)
 
 
+def _print_uris(packages: tuple[str, ...], cache: Path) -> str:
+    """Ask in an empty directory: apt says nothing of packages that lie in the current one."""
+    command = ("apt-get", *_index(cache), "download", "--print-uris", *packages)
+    with tempfile.TemporaryDirectory() as empty:
+        return run(command, within_s=APT_WITHIN_S, directory=Path(empty))
+
+
 def _fetch(packages: tuple[str, ...], cache: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache) as work:
         run(("apt-get", "download", "-qq", *packages), within_s=APT_WITHIN_S, directory=Path(work))
         for path in Path(work).iterdir():
-            shutil.move(path, cache / path.name)
+            path.replace(cache / path.name)
 
 
-def _depends(packages: tuple[str, ...]) -> tuple[str, ...]:
+def _index(cache: Path) -> tuple[str, ...]:
+    """Let apt keep its index beside the packages: images of Debian often forbid it in its usual place."""
+    cache.mkdir(parents=True, exist_ok=True)
+    return (
+        *("-o", f"Dir::Cache::pkgcache={cache}/packages.index"),
+        *("-o", f"Dir::Cache::srcpkgcache={cache}/sources.index"),
+    )
+
+
+def _depends(packages: tuple[str, ...], cache: Path) -> tuple[str, ...]:
     """Direct dependencies of all the packages; of alternatives the first."""
-    records = run(("apt-cache", "show", "--no-all-versions", *packages), within_s=APT_WITHIN_S)
+    command = ("apt-cache", *_index(cache), "show", "--no-all-versions", *packages)
     names: list[str] = []
-    for line in re.findall(r"^(?:Pre-)?Depends: (.*)$", records, re.MULTILINE):
+    for line in re.findall(r"^(?:Pre-)?Depends: (.*)$", run(command, within_s=APT_WITHIN_S), re.MULTILINE):
         names += [re.split(r"[ |(:]", wish.strip(), maxsplit=1)[0] for wish in line.split(",")]
     return tuple(names)
 

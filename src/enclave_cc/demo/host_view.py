@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
-_LINE = re.compile(
+_LINE: Final = re.compile(
     r"enclave-cc: (?P<summary>[^\[\]\n]{1,500}) "
     r"\[code=(?P<code>[a-z0-9-]{1,80}) stage=(?P<stage>[a-z-]{1,40}) request=(?P<request>[0-9A-Z]{1,40})\]"
     r"(?:; (?P<remedy>[^\n]{1,500}))?"
 )
+
+# How containerd ends an error whose gRPC code is UNKNOWN.
+_CONTAINERD_SUFFIX: Final = ": unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class HostView:
             code=found["code"],
             stage=found["stage"],
             request_id=found["request"],
-            remedy=(found["remedy"] or "").strip(),
+            remedy=(found["remedy"] or "").strip().removesuffix(_CONTAINERD_SUFFIX),
         )
 
     def to_json(self) -> dict[str, str]:

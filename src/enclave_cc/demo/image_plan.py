@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
-
-class Compression(StrEnum):
-    """How a layer's tar is packed."""
-
-    NONE = "none"
-    GZIP = "gzip"
-    ZSTD = "zstd"
-
-
-@dataclass(frozen=True, slots=True)
-class LayerPlan:
-    """One layer's uncompressed tar and its packing."""
-
-    tar: bytes
-    compression: Compression
+if TYPE_CHECKING:
+    from enclave_cc.tenant.image import LayerInput, ProcessDescription
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
     """Layers from the bottom up, and the image's own way to start."""
 
-    layers: tuple[LayerPlan, ...]
-    entrypoint: tuple[str, ...]
-    env: tuple[str, ...] = ()
-    user: str = ""
-    working_dir: str = ""
+    layers: tuple[LayerInput, ...]
+    process: ProcessDescription

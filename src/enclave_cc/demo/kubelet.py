@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage, UnavailableError
 from enclave_cc.core.request_id import fresh_request_id
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from enclave_cc.demo.cri_client import CriClient
 
-_POLL_S = 0.05
-_STOP_GRACE_S = 5
-_NAMESPACES = {"network": NamespaceMode.NODE, "pid": NamespaceMode.CONTAINER, "ipc": NamespaceMode.POD}
+_POLL_S: Final = 0.05
+_STOP_GRACE_S: Final = 5
+_NAMESPACES: Final = {"network": NamespaceMode.NODE, "pid": NamespaceMode.CONTAINER, "ipc": NamespaceMode.POD}
 
 
 @dataclass(frozen=True, slots=True)

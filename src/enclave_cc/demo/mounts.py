@@ -6,10 +6,11 @@ import ctypes
 import os
 import re
 from pathlib import Path
+from typing import Final
 
-_MOUNTINFO = Path("/proc/self/mountinfo")
-_MNT_DETACH = 2
-_MOUNT_POINT_COLUMN = 4
+_MOUNTINFO: Final = Path("/proc/self/mountinfo")
+_MNT_DETACH: Final = 2
+_MOUNT_POINT_COLUMN: Final = 4
 
 
 def mounts_below(directory: Path, *, table: Path = _MOUNTINFO) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage, UnavailableError
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG: Final = 1
 # A daemon that needs longer than this on an idle machine is not starting at all.
-READY_WITHIN_S = 30.0
+READY_WITHIN_S: Final = 30.0
 # After SIGTERM; containerd with a few shims needs well under a second.
-STOP_WITHIN_S = 10.0
-_POLL_S = 0.02
+STOP_WITHIN_S: Final = 10.0
+_POLL_S: Final = 0.02
 # What a failed start shows of the child's own words.
-_LOG_TAIL_BYTES = 2000
+_LOG_TAIL_BYTES: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Daemons:
         self._prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def start(self, program: Program, *, ready_within_s: float = READY_WITHIN_S) -> Daemon:
-        """Start and wait until ready; raise UnavailableError(daemon-not-ready) with the log's end in detail."""
+        """Start and wait until ready; raise UnavailableError(daemon-not-ready) that quotes the log's end."""
         log = self._log_directory / f"{program.name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
-from typing import TYPE_CHECKING
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+import enclave_cc
 from enclave_cc.demo.processes import Program, listens_on_port, listens_on_socket
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from enclave_cc.demo.containerd_config import ContainerdConfig
     from enclave_cc.demo.scene_paths import ScenePaths
 
 # No package of Debian uses this account; the platform's keys are unreadable for registry and workloads.
-PLATFORM_UID = 64017
+PLATFORM_UID: Final = 64017
 
 
 def registry(paths: ScenePaths, *, port: int) -> Program:
     """Debian's docker-registry with storage in the scene; JSON is YAML."""
     settings = {
         "version": 0.1,
-        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "log": {"level": "error", "accesslog": {"disabled": True}},
         "storage": {
             "filesystem": {"rootdirectory": str(paths.registry / "storage")},
             # Its default answers blobs from memory; the demo changes one on disk.
@@ -37,7 +39,8 @@ def registry(paths: ScenePaths, *, port: int) -> Program:
 
 
 def platform(paths: ScenePaths, *, pcs_port: int) -> Program:
-    """Run the simulated SGX platform under its own user."""
+    """Run the simulated SGX platform, under a user of its own where that user can read Python and us."""
+    user = ("--uid", str(PLATFORM_UID)) if _everybody_reads(_our_files()) else ()
     return Program(
         "platform",
         (
@@ -45,7 +48,7 @@ def platform(paths: ScenePaths, *, pcs_port: int) -> Program:
             *("--state", str(paths.platform_state)),
             *("--socket", str(paths.platform_socket)),
             *("--pcs", f"127.0.0.1:{pcs_port}"),
-            *("--uid", str(PLATFORM_UID)),
+            *user,
         ),
         listens_on_socket(paths.platform_socket),
     )
@@ -75,6 +78,21 @@ def containerd(config: ContainerdConfig, *, programs: Path) -> Program:
         listens_on_socket(config.paths.containerd_socket),
         environment={"PATH": f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
     )
+
+
+def _our_files() -> tuple[Path, ...]:
+    """Name what the daemon reads after it gave up root: interpreter, standard library, packages, us."""
+    return (
+        Path(sys.executable).resolve(),
+        *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+        Path(enclave_cc.__file__),
+    )
+
+
+def _everybody_reads(files: tuple[Path, ...]) -> bool:
+    """Tell whether strangers may pass all directories above; homes, where clones lie, are closed."""
+    directories = {parent for file in files for parent in file.resolve().parents}
+    return all(directory.stat().st_mode & stat.S_IXOTH for directory in directories)
 
 
 def _python(module: str) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from typing import Final
 
 # The demo's values are short; a reply without an end must not be read for ever.
-_MAX_LINE_BYTES = 4096
+_MAX_LINE_BYTES: Final = 4096
 
 
 def ask(port: int, *words: str, within_s: float = 5.0) -> str:

@@ -1,4 +1,4 @@
-"""What a run of the demo leaves on paper: stages with durations, refusals with both views, and one verdict."""
+"""What a run of the demo leaves on paper: stages with durations, refusals with both views, one verdict."""
 
 from __future__ import annotations
 
@@ -69,8 +69,9 @@ class DemoReport:
     @property
     def ok(self) -> bool:
         """Whether every success succeeded and every refusal was refused for the right reason."""
-        parts = (*self.stages, *self.refusals)
-        return bool(self.stages and self.refusals) and all(part.ok for part in parts)
+        successes = all(stage.ok for stage in self.stages)
+        refusals = all(refusal.ok for refusal in self.refusals)
+        return bool(self.stages and self.refusals) and successes and refusals
 
     def to_json(self) -> dict[str, object]:
         """Return JSON members."""

@@ -13,7 +13,7 @@ import struct
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage, UnavailableError
 from enclave_cc.core.findings import Finding, Outcome
@@ -21,8 +21,8 @@ from enclave_cc.core.findings import Finding, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PT_INTERP = 3
-_ELF64_HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
+_PT_INTERP: Final = 3
+_ELF64_HEADER: Final = struct.Struct("<16xHHIQQQIHHHHHH")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,16 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 
-SCENES = Path("/var/lib/ecc")
+SCENES: Final = Path("/var/lib/ecc")
 # sockaddr_un.sun_path without its final zero byte.
-MAX_SOCKET_CHARS = 107
-_LONGEST_SOCKET = f"n/pods/{'0' * 64}/run/agent.sock"
-_NAME_LETTERS = "abcdefghjkmnpqrstvwxyz0123456789"
-_NAME_CHARS = 4
+MAX_SOCKET_CHARS: Final = 107
+_LONGEST_SOCKET: Final = f"n/pods/{'0' * 64}/run/agent.sock"
+_NAME_LETTERS: Final = "abcdefghjkmnpqrstvwxyz0123456789"
+_NAME_CHARS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,10 @@ class ScenePaths:
     def create(self) -> None:
         """Make the directories that no daemon makes itself; the owner's is for its own eyes."""
         self.root.mkdir(mode=0o711)
-        for directory in (self.logs, self.pod_logs, self.platform_run, self.containerd, self.registry):
+        for directory in (
+            *(self.logs, self.pod_logs, self.registry, self.programs),
+            *(self.platform_run, self.containerd, self.node, self.runc),
+        ):
             directory.mkdir(mode=0o755)
         for directory in (self.tenant, self.broker):
             directory.mkdir(mode=0o700)
@@ -98,6 +102,16 @@ class ScenePaths:
     def node(self) -> Path:
         """State of shims, snapshotter and node daemon."""
         return self.root / "n"
+
+    @property
+    def runc(self) -> Path:
+        """State of runc."""
+        return self.root / "r"
+
+    @property
+    def programs(self) -> Path:
+        """The shims' launchers."""
+        return self.root / "bin"
 
     @property
     def node_socket(self) -> Path:

@@ -16,7 +16,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.demo.control_group import ControlGroup
 from enclave_cc.demo.mounts import mounts_below, unmount_below
@@ -25,16 +25,17 @@ from enclave_cc.demo.scene_paths import SCENES, ScenePaths
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCENE_VARIABLE = "ENCLAVE_CC_SCENE"
-LOCK_SUFFIX = ".lock"
-_KILL_WITHIN_S = 10.0
+SCENE_VARIABLE: Final = "ENCLAVE_CC_SCENE"
+LOCK_SUFFIX: Final = ".lock"
+_KILL_WITHIN_S: Final = 10.0
+_MAX_COMMAND_CHARS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
     """What of a scene exists at one moment."""
 
-    processes: tuple[int, ...]
+    processes: tuple[str, ...]
     mounts: tuple[str, ...]
     control_groups: tuple[str, ...]
     directories: tuple[str, ...]
@@ -77,9 +78,10 @@ def sweep(scenes: Path = SCENES) -> tuple[Path, ...]:
 
 
 def leftovers(paths: ScenePaths) -> Leftovers:
-    """Count what exists of a scene; of directories and groups, those of single pods and containers."""
+    """Count what exists of a scene on the node's side; of directories and groups, those of single pods."""
+    trusted = ControlGroup(paths.cgroup).trusted
     return Leftovers(
-        processes=processes_of(paths),
+        processes=tuple(_described(pid) for pid in processes_of(paths) if not trusted.holds(_directory(pid))),
         mounts=mounts_below(paths.root),
         control_groups=tuple(map(str, ControlGroup(paths.cgroup).pod_directories())),
         directories=tuple(str(entry) for parent in _pod_parents(paths) for entry in _entries(parent)),
@@ -114,6 +116,19 @@ def _remove_locked(paths: ScenePaths, lock: SceneLock) -> bool:
     return True
 
 
+def _directory(pid: int) -> Path:
+    return Path("/proc") / str(pid)
+
+
+def _described(pid: int) -> str:
+    """Name a process so that a person can look for its origin."""
+    try:
+        command = (_directory(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        command = ""
+    return f"{pid} {command[:_MAX_COMMAND_CHARS]}".strip()
+
+
 def _kill_all(paths: ScenePaths) -> None:
     deadline = time.monotonic() + _KILL_WITHIN_S
     while pids := processes_of(paths):
@@ -129,7 +144,7 @@ def _kill(paths: ScenePaths, pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
-            if _belongs(paths, Path("/proc") / str(pid)):
+            if _belongs(paths, _directory(pid)):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         finally:
             os.close(descriptor)
@@ -148,7 +163,7 @@ def _pod_parents(paths: ScenePaths) -> tuple[Path, ...]:
     return (
         *paths.node.glob("pods"),
         *paths.node.glob("pods/*/sealed"),
-        *paths.root.glob("n/runc"),
+        *paths.runc.glob("*"),
         *paths.containerd.glob("state/io.containerd.runtime.v2.task/*"),
     )
 
