@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from enclave_cc.node.bundles import build as builder
 from enclave_cc.node.bundles.build import Kind, build_bundle, remove_bundle
 from enclave_cc.node.bundles.python_files import (
     interpreter_file,
@@ -63,13 +64,14 @@ def prepare_bundles(cache: Path = CACHE) -> Bundles:
 
 
 def inputs_digest() -> str:
-    """Digest the names, sizes and times of every file that goes into a bundle."""
+    """Digest the names, sizes and times of every file that goes into a bundle or builds it."""
     digest = hashlib.sha256(sys.version.encode())
     files = itertools.chain(
         (interpreter_file(),), standard_library_files(), package_files(), own_files(lambda _path: True)
     )
     inputs = [(file.target, file.source) for file in files]
     inputs += [(str(path), path) for path in _SYSTEM_STATE if path.exists()]
+    inputs += [(path.name, path) for path in Path(builder.__file__).parent.glob("*.py")]
     for target, source in sorted(inputs):
         status = source.stat()
         digest.update(f"{target}\0{source}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())

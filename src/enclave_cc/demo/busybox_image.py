@@ -42,7 +42,7 @@ UNTOUCHED_BYTES: Final = 8 << 20
 _WORKLOAD: Final = """#!/bin/sh
 echo "greeting: $GREETING; uid: $(id -u); directory: $PWD; $(cat marker.txt)"
 trap 'exit 0' TERM INT
-while :; do sleep 3600 & wait $!; done
+while :; do sleep 7200 & wait $!; done
 """
 _PAUSE: Final = """#!/bin/sh
 trap 'exit 0' TERM INT

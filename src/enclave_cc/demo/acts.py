@@ -1,0 +1,129 @@
+"""
+The successes of the story, one function each: do a step, compare what came of it, return notes for people.
+
+A comparison that fails raises RefusedError(demo-check-failed) with both values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.core.errors import Stage
+from enclave_cc.core.findings import Finding, Outcome, Verdict, equal
+from enclave_cc.demo import busybox_image, debian_image, redis_client
+from enclave_cc.demo.checks import search_host
+from enclave_cc.demo.kubelet import wait_for
+from enclave_cc.demo.sweep import leftovers
+
+if TYPE_CHECKING:
+    from enclave_cc.demo.cast import Cast
+    from enclave_cc.demo.kubelet import Pod
+    from enclave_cc.demo.sweep import Leftovers
+
+_LOG_WITHIN_S: Final = 10.0
+_SERVER_WITHIN_S: Final = 30.0
+
+
+def require(*findings: Finding) -> None:
+    """Raise unless all hold; the words have both values of what does not."""
+    verdict = Verdict(findings)
+    shown = "; ".join(
+        f"{finding.rule}: expected {finding.expected!r}, seen {finding.actual!r}"
+        for finding in verdict.failed
+    )
+    verdict.require("demo-check-failed", f"a check of the demo failed: {shown}", stage=Stage.RUN)
+
+
+def read_log(cast: Cast, pod: Pod) -> tuple[str, ...]:
+    """Wait for the workload's first line, which tells its environment, user and directory."""
+    wait_for("the container's first line", lambda: bool(_log_of(pod)), within_s=_LOG_WITHIN_S)
+    said = _log_of(pod)[0]
+    wanted = (
+        f"greeting: {busybox_image.GREETING}; uid: {busybox_image.NOBODY}; "
+        f"directory: /srv/data; {cast.tenant.marker}"
+    )
+    require(
+        equal("the image's own entrypoint, environment, user and directory", expected=wanted, actual=said)
+    )
+    return (f"log: {said}",)
+
+
+def run_command(cast: Cast, pod: Pod) -> tuple[str, ...]:
+    """ExecSync: the owner's policy allows it, and the process runs where the workload does."""
+    code, output, errors = cast.scene.cri.exec_sync(pod.container_id, "cat", f"/{busybox_image.MARKER_FILE}")
+    require(
+        equal("exit code", expected="0", actual=f"{code}{errors.decode(errors='replace')}"),
+        equal("the file inside", expected=cast.tenant.marker, actual=output.decode(errors="replace").strip()),
+    )
+    return (f"exec: cat /{busybox_image.MARKER_FILE}: {output.decode().strip()}",)
+
+
+def talk_to_server(cast: Cast, pod: Pod) -> tuple[str, ...]:
+    """Ask the server over the pod's network for what lay in an encrypted layer."""
+    port = cast.scene.ports.server
+    wait_for("the server's first answer", lambda: redis_client.answers(port), within_s=_SERVER_WITHIN_S)
+    value = redis_client.ask(port, "GET", debian_image.GREETING_KEY)
+    require(equal("data of the encrypted image", expected=cast.tenant.marker, actual=value))
+    redis_client.ask(port, "SET", "written", "yes")
+    require(
+        equal("data written at run time", expected="yes", actual=redis_client.ask(port, "GET", "written"))
+    )
+    version = redis_client.ask(port, "INFO", "server")
+    line = next((line for line in version.splitlines() if line.startswith("redis_version")), "")
+    return (f"GET {debian_image.GREETING_KEY}: {value}", line.replace(":", " "), *_removed_file(cast, pod))
+
+
+def search(cast: Cast) -> tuple[str, ...]:
+    """Search the host for layers and plaintext while both pods run."""
+    images = (cast.hello, cast.server)
+    found = search_host(
+        cast.scene.paths,
+        layers={layer for image in images for layer in image.layers},
+        needles={needle for image in images for needle in image.plaintext},
+    )
+    require(*found.findings)
+    return tuple(f"{finding.rule}: {finding.actual}" for finding in found.findings)
+
+
+def take_down(cast: Cast, pods: tuple[Pod, ...], before: Leftovers) -> tuple[str, ...]:
+    """StopContainer, StopPodSandbox, RemovePodSandbox; then count what stayed."""
+    kubelet = cast.scene.kubelet()
+    for pod in pods:
+        kubelet.remove(pod)
+    wait_until_gone(cast, before)
+    return ("no process, mount, control group or directory of the pods is left",)
+
+
+def wait_until_gone(cast: Cast, before: Leftovers) -> None:
+    """Wait a moment for what is on its way out, then require that nothing is left."""
+    try:
+        wait_for("the end", lambda: not leftovers(cast.scene.paths).beyond(before), within_s=_LOG_WITHIN_S)
+    finally:
+        require(nothing_left(leftovers(cast.scene.paths).beyond(before)))
+
+
+def nothing_left(found: Leftovers) -> Finding:
+    """Say what is left, if anything."""
+    outcome = Outcome.FAILED if found else Outcome.PASSED
+    return Finding("nothing is left", outcome, expected="nothing", actual=str(found) if found else "nothing")
+
+
+def _removed_file(cast: Cast, pod: Pod) -> tuple[str, ...]:
+    """Look for a file that a whiteout removed, with a tool that the image has."""
+    _, output, errors = cast.scene.cri.exec_sync(
+        pod.container_id, "/usr/bin/redis-check-aof", f"/{debian_image.REMOVED_FILE}"
+    )
+    said = (output + errors).decode(errors="replace").strip()
+    rule = "a file that an upper layer removed"
+    outcome = Outcome.PASSED if "No such file" in said else Outcome.FAILED
+    require(Finding(rule, outcome, expected="No such file or directory", actual=said))
+    return (f"/{debian_image.REMOVED_FILE}: removed by a whiteout, not seen",)
+
+
+def _log_of(pod: Pod) -> list[str]:
+    """Lines of the CRI log without time, stream and tag."""
+    try:
+        lines = pod.log.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [line.split(" ", 3)[3] for line in lines if line.count(" ") >= 3]  # noqa: PLR2004 - three words come first
