@@ -12,7 +12,9 @@ REMEDIES: Final[dict[str, str]] = {
     "invalid-request": "send a request that the interface documents; the detail names the field",
     "unavailable": "check that the peer runs and is reachable, then try again",
     "deadline-exceeded": "the peer is slow or gone: check its log, then try again",
-    "digest-invalid": "write digests as sha256:<64 lower-case hexadecimal digits> (sha384 and sha512 likewise)",
+    "digest-invalid": (
+        "write digests as sha256:<64 lower-case hexadecimal digits> (sha384 and sha512 likewise)"
+    ),
     "digest-mismatch": "the bytes were damaged or replaced on their way: fetch them again from the original",
     "request-id-invalid": "pass the 26 characters that the error message shows after request=",
     "remote-error": "look at the log of the process that answered",
@@ -83,14 +85,18 @@ REMEDIES: Final[dict[str, str]] = {
     "registry-access-denied": "store credentials for the registry, or make the image public",
     "registry-response-invalid": "check that the address is a registry; the detail says what was odd",
     "registry-insecure": "serve the registry over TLS, or list its host in insecure_http_registries",
-    "registry-tls-refused": "give the registry TLS with a certificate for its name from a known CA, or list its host as insecure",
+    "registry-tls-refused": (
+        "give the registry TLS with a certificate for its name from a known CA, or list its host as insecure"
+    ),
     "registry-ca-invalid": "give the CA certificate in PEM",
     # --- sealed
     "tar-invalid": "rebuild the layer with a current tool; the owner's log says what is wrong with it",
     "tar-path-escapes": "do not run this image: a layer tries to write outside of the root file system",
     "tar-too-large": "make the image smaller: fewer files, shorter names or fewer layers",
     "sealed-store-unwritable": "check space and permissions of the node's state directory, then try again",
-    "sealed-manifest-refused": "start the pod anew; if that does not help, find out what changes files on the node",
+    "sealed-manifest-refused": (
+        "start the pod anew; if that does not help, find out what changes files on the node"
+    ),
     "sealed-format-unknown": "install the same version of the agent and the boot bundle",
     "sealed-blob-truncated": "start the pod anew; if that does not help, check the node's disk",
     "sealed-chunk-refused": "the host's copy was changed, or its disk fails: start the pod on another node",
@@ -99,7 +105,7 @@ REMEDIES: Final[dict[str, str]] = {
     # --- sgx
     "quote-malformed": "the evidence is no SGX DCAP quote of version 3 with a PCK chain: check the attester",
     "quote-root-unknown": "the quote is from another root of trust: simulated ones need simulation mode",
-    "quote-certificate-refused": "a certificate has not the shape or role of its place: fetch fresh collateral",
+    "quote-certificate-refused": "a certificate has not the role of its place: fetch fresh collateral",
     "quote-collateral-expired": "fetch fresh collateral from the PCS or PCCS and check the clock",
     "quote-crl-refused": "a revocation list is damaged or of another issuer: fetch fresh collateral",
     "quote-revoked": "the platform's certificate was revoked: do not trust this machine",
@@ -203,7 +209,7 @@ REMEDIES: Final[dict[str, str]] = {
     "daemon-not-ready": "read the named daemon's log, which the detail quotes",
     "program-failed": "run the command that the detail shows by hand and read what it says",
     "package-missing": "run `apt-get update` and check that the machine uses Debian's main archive",
-    "cri-call-failed": "read the CRI's message in the detail, and containerd's log in the scene's log directory",
+    "cri-call-failed": "read the message in the detail, and containerd's log in the log directory",
     "demo-wait-expired": "read the scene's logs; `enclave-cc demo --keep` leaves everything running",
     "scene-path-too-long": "choose a directory with a shorter path",
     "demo-check-failed": "the detail says what was seen; `enclave-cc demo --keep` leaves everything running",
