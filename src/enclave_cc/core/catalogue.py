@@ -160,6 +160,7 @@ REMEDIES: Final[dict[str, str]] = {
     "resource-missing": "put the resource into the broker under the path that the finding names",
     "admin-denied": "use the administrator's token of this broker",
     "findings-malformed": "send at most 128 findings, each with a rule and an outcome",
+    "policy-engine-unavailable": "install the engine's libraries: apt-get install libatomic1 libstdc++6",
     # --- node
     "node-config-invalid": "correct the node's configuration file; the detail names the member",
     "containerd-unavailable": "check containerd's service and the daemon's containerd_socket setting",

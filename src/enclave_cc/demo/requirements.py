@@ -5,6 +5,7 @@ Reads only. Every answer is a finding, so that `demo`, `doctor` and the tests pr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -25,6 +26,14 @@ _PT_INTERP: Final = 3
 _ELF64_HEADER: Final = struct.Struct("<16xHHIQQQIHHHHHH")
 
 
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """The few facts that the checks read; tests make machines that lack things."""
@@ -34,6 +43,7 @@ class Machine:
     architecture: str = field(default_factory=platform.machine)
     uid: int = field(default_factory=os.geteuid)
     which: Callable[[str], str | None] = shutil.which
+    library: Callable[[str], bool] = _loads
 
     def program(self, name: str) -> str | None:
         """Path of a program, looked up in the system directories as well as in PATH."""
@@ -85,6 +95,12 @@ def requirements(machine: Machine) -> list[Finding]:
         _program(machine, "runc", "runc"),
         _program(machine, "docker-registry", "docker-registry"),
         _static_busybox(machine),
+        _check(
+            "libatomic.so.1",
+            machine.library("libatomic.so.1"),
+            "absent",
+            "apt-get install libatomic1",
+        ),
         _check(
             "apt-get",
             machine.program("apt-get") is not None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from enclave_cc.trustee.broker.app import build_app
+from enclave_cc.trustee.policy.engine import PolicyEngine
 
 if TYPE_CHECKING:
     import socket
@@ -55,7 +56,16 @@ class BrokerServer(uvicorn.Server):
 
 
 def serve(settings: BrokerSettings, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; returns after requests in progress have been answered."""
+    """
+    Serve until SIGTERM or SIGINT; return after requests in progress have been answered.
+
+    Raise ``UnavailableError`` when policies cannot be evaluated on this machine.
+    """
+    engine = PolicyEngine(workers=1)
+    try:
+        engine.require_working()
+    finally:
+        engine.close()
     server = BrokerServer(settings, ready)
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
+from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage, UnavailableError
 from enclave_cc.core.strict_json import InvalidJsonError, loads
-from enclave_cc.trustee.policy.worker import LENGTH, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
+from enclave_cc.trustee.policy.exchange import LENGTH, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,6 +78,18 @@ class PolicyEngine:
         except RefusedError as error:
             raise InvalidInputError(
                 "policy-invalid", "the policy does not compile", stage=Stage.POLICY, detail=error.detail
+            ) from error
+
+    def require_working(self) -> None:
+        """Raise ``UnavailableError`` (``policy-engine-unavailable``) when not even a constant evaluates."""
+        try:
+            self.evaluate("package policy\n\nworking := true", ["data.policy.working"], document={}, data={})
+        except RefusedError as error:
+            raise UnavailableError(
+                "policy-engine-unavailable",
+                "the policy engine does not start",
+                stage=Stage.POLICY,
+                detail=error.detail,
             ) from error
 
     def close(self) -> None:

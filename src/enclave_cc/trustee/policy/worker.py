@@ -12,15 +12,13 @@ import json
 import os
 import resource
 import socket
-import struct
 from pathlib import Path
 from typing import Final
 
 from regopy import Interpreter, RegoError
 
-LENGTH: Final = struct.Struct(">I")
-MAX_REQUEST_BYTES: Final = 8 << 20
-MAX_REPLY_BYTES: Final = 1 << 20
+from enclave_cc.trustee.policy.exchange import LENGTH, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
+
 # Over the worker's whole life; it is replaced long before that when it behaves.
 _CPU_S: Final = 60
 _OPEN_FILES: Final = 16
