@@ -40,6 +40,8 @@ def demo(
     """
     if install and missing_requirements():
         install_debian_packages()
+    # Being told to end is no reason to leave anything behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     reporter = _Silent() if output is Output.JSON else _Teller()
     report = run_demo(reporter, keep=keep, directory=directory)
     if output is Output.JSON:

@@ -85,6 +85,9 @@ class _Story:
         self._successes(cast)
         self._be_refused(cast)
         if keep:
+            # The story's own pods are gone by now; somebody who looks around wants running ones.
+            self._start("small image, kept", cast, cast.pod("hello-kept", cast.hello))
+            self._start("server, kept", cast, cast.pod("server-kept", cast.server))
             self._look_around = look_around(scene)
             self._reporter.kept(self._look_around)
 
