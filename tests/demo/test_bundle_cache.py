@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from enclave_cc.demo import bundle_cache
-from enclave_cc.demo.bundle_cache import prepare_bundles
+from enclave_cc.demo.scene import bundle_cache
+from enclave_cc.demo.scene.bundle_cache import prepare_bundles
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from enclave_cc.core.findings import Outcome
-from enclave_cc.demo import checks
-from enclave_cc.demo.checks import contains, search_host
-from enclave_cc.demo.scene_paths import ScenePaths
+from enclave_cc.demo.scene.paths import ScenePaths
+from enclave_cc.demo.story import checks
+from enclave_cc.demo.story.checks import contains, search_host
 
 _BLOBS = "c/root/io.containerd.content.v1.content/blobs/sha256"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tomllib
 
-from enclave_cc.demo.containerd_config import ContainerdConfig, shim_name
-from enclave_cc.demo.scene_paths import ScenePaths
+from enclave_cc.demo.scene.containerd_config import ContainerdConfig, shim_name
+from enclave_cc.demo.scene.paths import ScenePaths
 
 
 def _config(tmp_path):

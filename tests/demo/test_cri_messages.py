@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_cc.core.errors import RefusedError, Stage
-from enclave_cc.demo.cri_client import CriCallError, CriClient
-from enclave_cc.demo.cri_messages import IMAGE_SERVICE, POD_SANDBOX_CONFIG, RUNTIME_SERVICE, NamespaceMode
-from enclave_cc.demo.host_view import HostView
+from enclave_cc.demo.cri.client import CriCallError, CriClient
+from enclave_cc.demo.cri.host_view import HostView
+from enclave_cc.demo.cri.messages import IMAGE_SERVICE, POD_SANDBOX_CONFIG, RUNTIME_SERVICE, NamespaceMode
 from enclave_cc.formats.protobuf import decode, encode
 
 _REQUEST_ID = "0123456789ABCDEFGHJKMNPQRS"

@@ -12,8 +12,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_cc.demo import deb_archive
-from enclave_cc.demo.deb_archive import DebError, data_tar, files, members
+from enclave_cc.demo.images import deb_archive
+from enclave_cc.demo.images.deb_archive import DebError, data_tar, files, members
 
 
 def _tar(names=("./usr/bin/server", "./etc/conf")):

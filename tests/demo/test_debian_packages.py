@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from enclave_cc.core.errors import UnavailableError
-from enclave_cc.demo import debian_packages
-from enclave_cc.demo.debian_packages import closure, download
+from enclave_cc.demo.images import debian_packages
+from enclave_cc.demo.images.debian_packages import closure, download
 
 _SHA_OF_TEXT = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 
-from enclave_cc.demo import busybox_image, debian_image
+from enclave_cc.demo.images import busybox, debian
 from enclave_cc.formats.oci.media_types import Compression
 
 
@@ -21,20 +21,18 @@ def _content(tar, name):
 
 def test_equal_input_gives_equal_layers(tmp_path):
     (tmp_path / "busybox").write_bytes(b"program")
-    first, second = (busybox_image.workload_image(tmp_path / "busybox", marker="m") for _ in range(2))
+    first, second = (busybox.workload_image(tmp_path / "busybox", marker="m") for _ in range(2))
     assert [layer.tar.tar() for layer in first.layers] == [layer.tar.tar() for layer in second.layers]
     assert first.process == second.process
 
 
 def test_the_workload_carries_its_marker_and_a_large_file_that_nobody_reads_at_start(tmp_path):
     (tmp_path / "busybox").write_bytes(b"program")
-    plan = busybox_image.workload_image(tmp_path / "busybox", marker="the-marker")
+    plan = busybox.workload_image(tmp_path / "busybox", marker="the-marker")
     data = plan.layers[-1].tar.tar()
-    assert _content(data, busybox_image.MARKER_FILE) == b"the-marker\n"
-    assert _entries(data)[busybox_image.UNTOUCHED_FILE].size == busybox_image.UNTOUCHED_BYTES
-    assert (
-        busybox_image.UNTOUCHED_FILE not in _content(plan.layers[0].tar.tar(), "usr/local/bin/greet").decode()
-    )
+    assert _content(data, busybox.MARKER_FILE) == b"the-marker\n"
+    assert _entries(data)[busybox.UNTOUCHED_FILE].size == busybox.UNTOUCHED_BYTES
+    assert busybox.UNTOUCHED_FILE not in _content(plan.layers[0].tar.tar(), "usr/local/bin/greet").decode()
 
 
 def test_the_server_image_has_libraries_server_data_and_removals(tmp_path, monkeypatch):
@@ -43,12 +41,12 @@ def test_the_server_image_has_libraries_server_data_and_removals(tmp_path, monke
         path.write_bytes(b"")
     entry = tarfile.TarInfo("usr/bin/redis-server")
     entry.type, entry.linkname = tarfile.SYMTYPE, "redis-check-rdb"
-    monkeypatch.setattr(debian_image, "closure", lambda roots, _cache: roots)
-    monkeypatch.setattr(debian_image, "download", lambda _packages, _cache: tuple(packages))
-    monkeypatch.setattr(debian_image, "files", lambda _package: [(entry, b"")])
-    plan = debian_image.server_image(tmp_path, port=7777, marker="the-marker")
+    monkeypatch.setattr(debian, "closure", lambda roots, _cache: roots)
+    monkeypatch.setattr(debian, "download", lambda _packages, _cache: tuple(packages))
+    monkeypatch.setattr(debian, "files", lambda _package: [(entry, b"")])
+    plan = debian.server_image(tmp_path, port=7777, marker="the-marker")
     libraries, server, configuration, removals = (layer.tar.tar() for layer in plan.layers)
-    assert debian_image.REMOVED_FILE in _entries(libraries)
+    assert debian.REMOVED_FILE in _entries(libraries)
     assert "usr/bin/redis-server" in _entries(server)
     assert b"port 7777\n" in _content(configuration, "etc/redis/redis.conf")
     base = _content(configuration, "var/lib/redis/appendonlydir/appendonly.aof.1.base.aof")
@@ -63,5 +61,5 @@ def test_the_server_image_has_libraries_server_data_and_removals(tmp_path, monke
 
 
 def test_pseudo_random_bytes_depend_on_the_seed_only():
-    assert busybox_image.pseudo_random(64, seed="a") == busybox_image.pseudo_random(64, seed="a")
-    assert busybox_image.pseudo_random(64, seed="a") != busybox_image.pseudo_random(64, seed="b")
+    assert busybox.pseudo_random(64, seed="a") == busybox.pseudo_random(64, seed="a")
+    assert busybox.pseudo_random(64, seed="a") != busybox.pseudo_random(64, seed="b")

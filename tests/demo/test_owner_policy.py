@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from enclave_cc.demo.owner_policy import BrokerAddress, initdata, signature_policy
+from enclave_cc.demo.owner.policies import BrokerAddress, initdata, signature_policy
 from enclave_cc.formats.initdata import InitData
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import Reject, SignaturePolicy, SigstoreSigned

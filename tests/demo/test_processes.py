@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from enclave_cc.core.errors import UnavailableError
-from enclave_cc.demo.processes import Daemons, Program, free_port, listens_on_port, run
+from enclave_cc.demo.scene.processes import Daemons, Program, free_port, listens_on_port, run
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from threading import Thread
 
 import pytest
 
-from enclave_cc.demo.processes import free_port
-from enclave_cc.demo.redis_client import answers, ask
+from enclave_cc.demo.scene.processes import free_port
+from enclave_cc.demo.story.redis_client import answers, ask
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.demo.host_view import HostView
-from enclave_cc.demo.refusals import REFUSALS, Refusal, problems
-from enclave_cc.demo.report import DemoReport, RefusalReport, StageReport
+from enclave_cc.demo.cri.host_view import HostView
+from enclave_cc.demo.story.refusals import REFUSALS, Refusal, problems
+from enclave_cc.demo.story.report import DemoReport, RefusalReport, StageReport
 
 _REFUSAL = Refusal("a flipped byte", "layer-digest-mismatch", "image.layer.digest", lambda _: HostView(""))
 _HOST = HostView("a layer was changed", "layer-digest-mismatch", "verify", "ID", "push it again")

@@ -7,7 +7,13 @@ import struct
 import pytest
 
 from enclave_cc.core.errors import UnavailableError
-from enclave_cc.demo.requirements import Machine, is_static, missing_requirements, require_all, requirements
+from enclave_cc.demo.scene.requirements import (
+    Machine,
+    is_static,
+    missing_requirements,
+    require_all,
+    requirements,
+)
 
 _BARE = {"system": "linux", "architecture": "x86_64", "uid": 1000, "which": lambda _: None}
 

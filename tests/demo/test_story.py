@@ -6,9 +6,10 @@ import pytest
 
 from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.demo import requirements, story
-from enclave_cc.demo.acts import nothing_left, require
-from enclave_cc.demo.sweep import Leftovers
+from enclave_cc.demo.scene import requirements
+from enclave_cc.demo.scene.sweep import Leftovers
+from enclave_cc.demo.story import story
+from enclave_cc.demo.story.acts import nothing_left, require
 
 _NOTHING = Leftovers((), (), (), ())
 

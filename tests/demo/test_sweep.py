@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from enclave_cc.core.errors import InvalidInputError
-from enclave_cc.demo.control_group import ControlGroup
-from enclave_cc.demo.mounts import mounts_below
-from enclave_cc.demo.scene_paths import ScenePaths
-from enclave_cc.demo.sweep import SCENE_VARIABLE, SceneLock, leftovers, lock_file, processes_of, sweep
+from enclave_cc.demo.scene.control_group import ControlGroup
+from enclave_cc.demo.scene.mounts import mounts_below
+from enclave_cc.demo.scene.paths import ScenePaths
+from enclave_cc.demo.scene.sweep import SCENE_VARIABLE, SceneLock, leftovers, lock_file, processes_of, sweep
 
 
 @pytest.fixture
@@ -74,9 +74,12 @@ def test_a_process_that_carries_the_scenes_mark_is_killed_and_others_are_not(sho
             child.stdout.close()
 
 
-_SWEEP = (
-    "import sys; from pathlib import Path; from enclave_cc.demo.sweep import sweep; sweep(Path(sys.argv[1]))"
-)
+_SWEEP = """
+import sys
+from pathlib import Path
+from enclave_cc.demo.scene.sweep import sweep
+sweep(Path(sys.argv[1]))
+"""
 
 
 def test_what_belongs_to_pods_is_counted_against_an_earlier_moment(scene):

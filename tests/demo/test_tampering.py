@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.demo.scene_paths import ScenePaths
-from enclave_cc.demo.tampering import flip_byte, flip_stored_blob, largest_file
+from enclave_cc.demo.scene.paths import ScenePaths
+from enclave_cc.demo.story.tampering import flip_byte, flip_stored_blob, largest_file
 
 
 def test_one_byte_changes(tmp_path):

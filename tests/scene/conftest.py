@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from enclave_cc.core.findings import Outcome
-from enclave_cc.demo.cast import build_images, publish
-from enclave_cc.demo.kubelet import wait_for
-from enclave_cc.demo.publish import Tenant
-from enclave_cc.demo.requirements import missing_requirements
-from enclave_cc.demo.scene import Scene
-from enclave_cc.demo.sweep import leftovers
+from enclave_cc.demo.cri.kubelet import wait_for
+from enclave_cc.demo.owner.publish import Tenant
+from enclave_cc.demo.scene.requirements import missing_requirements
+from enclave_cc.demo.scene.scene import Scene
+from enclave_cc.demo.scene.sweep import leftovers
+from enclave_cc.demo.story.cast import build_images, publish
 
 
 @pytest.fixture(scope="session")

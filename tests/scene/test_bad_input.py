@@ -12,9 +12,9 @@ import pytest
 
 from enclave_cc.core.errors import InvalidInputError, RefusedError
 from enclave_cc.core.request_id import fresh_request_id
-from enclave_cc.demo import acts
-from enclave_cc.demo.cri_client import CriCallError
-from enclave_cc.demo.sweep import leftovers
+from enclave_cc.demo.cri.client import CriCallError
+from enclave_cc.demo.scene.sweep import leftovers
+from enclave_cc.demo.story import acts
 from enclave_cc.formats.messages.agent import AGENT_SERVICE, LOCAL_ATTESTATION_SERVICE
 from enclave_cc.transport.ttrpc_client import TtrpcClient
 

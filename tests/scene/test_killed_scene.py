@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from enclave_cc.demo.kubelet import wait_for
-from enclave_cc.demo.scene_paths import ScenePaths
-from enclave_cc.demo.sweep import leftovers, processes_of, sweep
+from enclave_cc.demo.cri.kubelet import wait_for
+from enclave_cc.demo.scene.paths import ScenePaths
+from enclave_cc.demo.scene.sweep import leftovers, processes_of, sweep
 
 # The first test waits for the whole scene, and on a fresh machine for the download of packages.
 pytestmark = [pytest.mark.root, pytest.mark.scene, pytest.mark.timeout(600)]
@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.root, pytest.mark.scene, pytest.mark.timeout(600)]
 _PROGRAM = """
 import sys, time
 from pathlib import Path
-from enclave_cc.demo.cast import build_images, publish
-from enclave_cc.demo.publish import Tenant
-from enclave_cc.demo.scene import Scene
+from enclave_cc.demo.story.cast import build_images, publish
+from enclave_cc.demo.owner.publish import Tenant
+from enclave_cc.demo.scene.scene import Scene
 
 scene = Scene(Path(sys.argv[1]))
 scene.start()

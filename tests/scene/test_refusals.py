@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from enclave_cc.demo import acts
-from enclave_cc.demo.refusals import REFUSALS, attempt
-from enclave_cc.demo.sweep import leftovers
+from enclave_cc.demo.scene.sweep import leftovers
+from enclave_cc.demo.story import acts
+from enclave_cc.demo.story.refusals import REFUSALS, attempt
 
 # The first test waits for the whole scene, and on a fresh machine for the download of packages.
 pytestmark = [pytest.mark.root, pytest.mark.scene, pytest.mark.timeout(600)]

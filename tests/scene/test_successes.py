@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from enclave_cc.demo import acts
-from enclave_cc.demo.cri_messages import ContainerState, SandboxState
-from enclave_cc.demo.kubelet import wait_for
-from enclave_cc.demo.sweep import leftovers
+from enclave_cc.demo.cri.kubelet import wait_for
+from enclave_cc.demo.cri.messages import ContainerState, SandboxState
+from enclave_cc.demo.scene.sweep import leftovers
+from enclave_cc.demo.story import acts
 
 # The first test waits for the whole scene, and on a fresh machine for the download of packages.
 pytestmark = [pytest.mark.root, pytest.mark.scene, pytest.mark.timeout(600)]

@@ -12,12 +12,12 @@ from cyclopts import Parameter
 from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output, show, show_json
 from enclave_cc.core.findings import Outcome
-from enclave_cc.demo.debian_packages import install_debian_packages
-from enclave_cc.demo.requirements import missing_requirements
-from enclave_cc.demo.story import run_demo
+from enclave_cc.demo.images.debian_packages import install_debian_packages
+from enclave_cc.demo.scene.requirements import missing_requirements
+from enclave_cc.demo.story.story import run_demo
 
 if TYPE_CHECKING:
-    from enclave_cc.demo.report import RefusalReport, StageReport
+    from enclave_cc.demo.story.report import RefusalReport, StageReport
 
 _NOTICE = (
     "SIMULATED SGX: formats, keys and decisions are real; nothing is protected from this machine's root."

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output, show, show_json
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.demo.debian_packages import install_debian_packages
-from enclave_cc.demo.requirements import Machine, missing_requirements, requirements
+from enclave_cc.demo.images.debian_packages import install_debian_packages
+from enclave_cc.demo.scene.requirements import Machine, missing_requirements, requirements
 
 _MARKS = {Outcome.PASSED: "ok  ", Outcome.FAILED: "FAIL", Outcome.SKIPPED: "skip"}
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.demo.control_group import ControlGroup
-from enclave_cc.demo.mounts import mounts_below, unmount_below
-from enclave_cc.demo.scene_paths import SCENES, ScenePaths
+from enclave_cc.demo.scene.control_group import ControlGroup
+from enclave_cc.demo.scene.mounts import mounts_below, unmount_below
+from enclave_cc.demo.scene.paths import SCENES, ScenePaths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

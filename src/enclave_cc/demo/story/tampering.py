@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.demo.publish import read_manifest
+from enclave_cc.demo.owner.publish import read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from enclave_cc.core.digest import Digest
-    from enclave_cc.demo.publish import PublishedImage, Tenant
-    from enclave_cc.demo.scene_paths import ScenePaths
+    from enclave_cc.demo.owner.publish import PublishedImage, Tenant
+    from enclave_cc.demo.scene.paths import ScenePaths
     from enclave_cc.tenant.image_layout import ImageLayout
 
 _STORAGE: Final = "storage/docker/registry/v2/blobs"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from enclave_cc.core.findings import Finding
-    from enclave_cc.demo.host_view import HostView
+    from enclave_cc.demo.cri.host_view import HostView
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from enclave_cc.demo.scene_paths import ScenePaths
+    from enclave_cc.demo.scene.paths import ScenePaths
 
 _CONTENT: Final = "root/io.containerd.content.v1.content/blobs"
 _CHUNK_BYTES: Final = 4 << 20

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage, UnavailableError
 from enclave_cc.core.request_id import fresh_request_id
-from enclave_cc.demo.cri_messages import NamespaceMode
+from enclave_cc.demo.cri.messages import NamespaceMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from enclave_cc.demo.cri_client import CriClient
+    from enclave_cc.demo.cri.client import CriClient
 
 _POLL_S: Final = 0.05
 _STOP_GRACE_S: Final = 5

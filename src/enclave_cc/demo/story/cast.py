@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from enclave_cc.demo.busybox_image import pause_image, workload_image
-from enclave_cc.demo.containerd_config import RUNTIME_HANDLER
-from enclave_cc.demo.debian_image import server_image
-from enclave_cc.demo.kubelet import PodPlan
-from enclave_cc.demo.owner_policy import BrokerAddress, initdata
-from enclave_cc.demo.publish import Tenant, register_agent
-from enclave_cc.demo.scene import PAUSE_REPOSITORY
+from enclave_cc.demo.cri.kubelet import PodPlan
+from enclave_cc.demo.images.busybox import pause_image, workload_image
+from enclave_cc.demo.images.debian import server_image
+from enclave_cc.demo.owner.policies import BrokerAddress, initdata
+from enclave_cc.demo.owner.publish import Tenant, register_agent
+from enclave_cc.demo.scene.containerd_config import RUNTIME_HANDLER
+from enclave_cc.demo.scene.scene import PAUSE_REPOSITORY
 from enclave_cc.formats.initdata import ANNOTATION, encode_annotation
 
 if TYPE_CHECKING:
-    from enclave_cc.demo.publish import PublishedImage
-    from enclave_cc.demo.scene import Scene
+    from enclave_cc.demo.owner.publish import PublishedImage
+    from enclave_cc.demo.scene.scene import Scene
     from enclave_cc.tenant.image_layout import ImageLayout
 
 

@@ -16,22 +16,27 @@ from typing import TYPE_CHECKING, Final
 from enclave_cc.core.catalogue import remedy_for
 from enclave_cc.core.errors import EnclaveCcError
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.demo.busybox_image import UNTOUCHED_BYTES, UNTOUCHED_FILE, pseudo_random
-from enclave_cc.demo.containerd_config import MODIFIED_RUNTIME_HANDLER
-from enclave_cc.demo.cri_client import CriCallError
-from enclave_cc.demo.host_view import HostView
-from enclave_cc.demo.impostor import ask_for_foreign_key
-from enclave_cc.demo.kubelet import wait_for
-from enclave_cc.demo.publish import SigningKey
-from enclave_cc.demo.report import RefusalReport
-from enclave_cc.demo.tampering import flip_byte, flip_stored_blob, largest_file, publish_changed_and_signed
+from enclave_cc.demo.cri.client import CriCallError
+from enclave_cc.demo.cri.host_view import HostView
+from enclave_cc.demo.cri.kubelet import wait_for
+from enclave_cc.demo.images.busybox import UNTOUCHED_BYTES, UNTOUCHED_FILE, pseudo_random
+from enclave_cc.demo.owner.publish import SigningKey
+from enclave_cc.demo.scene.containerd_config import MODIFIED_RUNTIME_HANDLER
+from enclave_cc.demo.story.impostor import ask_for_foreign_key
+from enclave_cc.demo.story.report import RefusalReport
+from enclave_cc.demo.story.tampering import (
+    flip_byte,
+    flip_stored_blob,
+    largest_file,
+    publish_changed_and_signed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from enclave_cc.demo.cast import Cast
-    from enclave_cc.demo.kubelet import Pod, PodPlan
+    from enclave_cc.demo.cri.kubelet import Pod, PodPlan
+    from enclave_cc.demo.story.cast import Cast
 
 # A digest, a key id or a measurement would look like this; a request id has no lower-case letters.
 _VALUE: Final = re.compile(r"[0-9a-f]{16}")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage, UnavailableError
 from enclave_cc.core.request_id import fresh_request_id
-from enclave_cc.demo.host_view import HostView
-from enclave_cc.demo.kubelet import wait_for
-from enclave_cc.demo.processes import listens_on_socket
+from enclave_cc.demo.cri.host_view import HostView
+from enclave_cc.demo.cri.kubelet import wait_for
+from enclave_cc.demo.scene.processes import listens_on_socket
 from enclave_cc.formats.local_attestation import app_config_id
 from enclave_cc.formats.messages.agent import AGENT_SERVICE
 from enclave_cc.formats.messages.platform import PLATFORM_SERVICE
@@ -26,7 +26,7 @@ from enclave_cc.transport.ttrpc_client import TtrpcClient
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from enclave_cc.demo.cast import Cast
+    from enclave_cc.demo.story.cast import Cast
 
 _CONTAINER_ID: Final = "victim"
 _OTHER_POD: Final = "another-pod"

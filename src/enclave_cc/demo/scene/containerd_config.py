@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from enclave_cc.demo.scene_paths import ScenePaths
+    from enclave_cc.demo.scene.paths import ScenePaths
 
 RUNTIME_HANDLER: Final = "enclave-cc"
 RUNTIME_TYPE: Final = "io.containerd.rune.v2"

@@ -11,23 +11,23 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import EnclaveCcError
-from enclave_cc.demo import acts
-from enclave_cc.demo.cast import build_images, publish
-from enclave_cc.demo.publish import Tenant
-from enclave_cc.demo.refusals import REFUSALS, attempt
-from enclave_cc.demo.report import DemoReport, RefusalReport, StageReport
-from enclave_cc.demo.requirements import require_all
-from enclave_cc.demo.scene import Scene
-from enclave_cc.demo.scene_paths import SCENES
-from enclave_cc.demo.sweep import leftovers
+from enclave_cc.demo.owner.publish import Tenant
+from enclave_cc.demo.scene.paths import SCENES
+from enclave_cc.demo.scene.requirements import require_all
+from enclave_cc.demo.scene.scene import Scene
+from enclave_cc.demo.scene.sweep import leftovers
+from enclave_cc.demo.story import acts
+from enclave_cc.demo.story.cast import build_images, publish
+from enclave_cc.demo.story.refusals import REFUSALS, attempt
+from enclave_cc.demo.story.report import DemoReport, RefusalReport, StageReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from enclave_cc.demo.cast import Cast
-    from enclave_cc.demo.kubelet import Pod, PodPlan
-from enclave_cc.demo.report import Reporter
+    from enclave_cc.demo.cri.kubelet import Pod, PodPlan
+    from enclave_cc.demo.story.cast import Cast
+from enclave_cc.demo.story.report import Reporter
 
 _MAX_NOTE_CHARS: Final = 2000
 

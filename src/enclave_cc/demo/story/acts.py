@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage
 from enclave_cc.core.findings import Finding, Outcome, Verdict, equal
-from enclave_cc.demo import busybox_image, debian_image, redis_client
-from enclave_cc.demo.checks import search_host
-from enclave_cc.demo.kubelet import wait_for
-from enclave_cc.demo.sweep import leftovers
+from enclave_cc.demo.cri.kubelet import wait_for
+from enclave_cc.demo.images import busybox, debian
+from enclave_cc.demo.scene.sweep import leftovers
+from enclave_cc.demo.story import redis_client
+from enclave_cc.demo.story.checks import search_host
 
 if TYPE_CHECKING:
-    from enclave_cc.demo.cast import Cast
-    from enclave_cc.demo.kubelet import Pod
-    from enclave_cc.demo.sweep import Leftovers
+    from enclave_cc.demo.cri.kubelet import Pod
+    from enclave_cc.demo.scene.sweep import Leftovers
+    from enclave_cc.demo.story.cast import Cast
 
 _LOG_WITHIN_S: Final = 10.0
 _SERVER_WITHIN_S: Final = 30.0
@@ -39,8 +40,7 @@ def read_log(cast: Cast, pod: Pod) -> tuple[str, ...]:
     wait_for("the container's first line", lambda: bool(_log_of(pod)), within_s=_LOG_WITHIN_S)
     said = _log_of(pod)[0]
     wanted = (
-        f"greeting: {busybox_image.GREETING}; uid: {busybox_image.NOBODY}; "
-        f"directory: /srv/data; {cast.tenant.marker}"
+        f"greeting: {busybox.GREETING}; uid: {busybox.NOBODY}; directory: /srv/data; {cast.tenant.marker}"
     )
     require(
         equal("the image's own entrypoint, environment, user and directory", expected=wanted, actual=said)
@@ -50,19 +50,19 @@ def read_log(cast: Cast, pod: Pod) -> tuple[str, ...]:
 
 def run_command(cast: Cast, pod: Pod) -> tuple[str, ...]:
     """ExecSync: the owner's policy allows it, and the process runs where the workload does."""
-    code, output, errors = cast.scene.cri.exec_sync(pod.container_id, "cat", f"/{busybox_image.MARKER_FILE}")
+    code, output, errors = cast.scene.cri.exec_sync(pod.container_id, "cat", f"/{busybox.MARKER_FILE}")
     require(
         equal("exit code", expected="0", actual=f"{code}{errors.decode(errors='replace')}"),
         equal("the file inside", expected=cast.tenant.marker, actual=output.decode(errors="replace").strip()),
     )
-    return (f"exec: cat /{busybox_image.MARKER_FILE}: {output.decode().strip()}",)
+    return (f"exec: cat /{busybox.MARKER_FILE}: {output.decode().strip()}",)
 
 
 def talk_to_server(cast: Cast, pod: Pod) -> tuple[str, ...]:
     """Ask the server over the pod's network for what lay in an encrypted layer."""
     port = cast.scene.ports.server
     wait_for("the server's first answer", lambda: redis_client.answers(port), within_s=_SERVER_WITHIN_S)
-    value = redis_client.ask(port, "GET", debian_image.GREETING_KEY)
+    value = redis_client.ask(port, "GET", debian.GREETING_KEY)
     require(equal("data of the encrypted image", expected=cast.tenant.marker, actual=value))
     redis_client.ask(port, "SET", "written", "yes")
     require(
@@ -70,7 +70,7 @@ def talk_to_server(cast: Cast, pod: Pod) -> tuple[str, ...]:
     )
     version = redis_client.ask(port, "INFO", "server")
     line = next((line for line in version.splitlines() if line.startswith("redis_version")), "")
-    return (f"GET {debian_image.GREETING_KEY}: {value}", line.replace(":", " "), *_removed_file(cast, pod))
+    return (f"GET {debian.GREETING_KEY}: {value}", line.replace(":", " "), *_removed_file(cast, pod))
 
 
 def search(cast: Cast) -> tuple[str, ...]:
@@ -111,13 +111,13 @@ def nothing_left(found: Leftovers) -> Finding:
 def _removed_file(cast: Cast, pod: Pod) -> tuple[str, ...]:
     """Look for a file that a whiteout removed, with a tool that the image has."""
     _, output, errors = cast.scene.cri.exec_sync(
-        pod.container_id, "/usr/bin/redis-check-aof", f"/{debian_image.REMOVED_FILE}"
+        pod.container_id, "/usr/bin/redis-check-aof", f"/{debian.REMOVED_FILE}"
     )
     said = (output + errors).decode(errors="replace").strip()
     rule = "a file that an upper layer removed"
     outcome = Outcome.PASSED if "No such file" in said else Outcome.FAILED
     require(Finding(rule, outcome, expected="No such file or directory", actual=said))
-    return (f"/{debian_image.REMOVED_FILE}: removed by a whiteout, not seen",)
+    return (f"/{debian.REMOVED_FILE}: removed by a whiteout, not seen",)
 
 
 def _log_of(pod: Pod) -> list[str]:

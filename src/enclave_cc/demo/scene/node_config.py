@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import enclave_cc
-from enclave_cc.demo.containerd_config import MODIFIED_RUNTIME_TYPE, RUNTIME_TYPE, shim_name
+from enclave_cc.demo.scene.containerd_config import MODIFIED_RUNTIME_TYPE, RUNTIME_TYPE, shim_name
 from enclave_cc.node.config import NodeConfig
 from enclave_cc.node.shim.launcher import write_shim_launcher
 
 if TYPE_CHECKING:
-    from enclave_cc.demo.bundle_cache import Bundles
-    from enclave_cc.demo.scene_paths import ScenePaths
+    from enclave_cc.demo.scene.bundle_cache import Bundles
+    from enclave_cc.demo.scene.paths import ScenePaths
 
 
 def write_node_files(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.secret import Secret
-from enclave_cc.demo.owner_policy import (
+from enclave_cc.demo.owner.policies import (
     NAMESPACE,
     RESOURCE_POLICY,
     SIGNATURE_POLICY,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from enclave_cc.demo.image_plan import ImagePlan
+    from enclave_cc.demo.images.plan import ImagePlan
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.trustee.admin_client import AdminClient
 

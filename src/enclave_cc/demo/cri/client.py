@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, Self
 import grpc
 
 from enclave_cc.core.errors import Stage, UnavailableError
-from enclave_cc.demo.cri_messages import IMAGE_SERVICE, RUNTIME_SERVICE, ContainerState
-from enclave_cc.demo.host_view import HostView
+from enclave_cc.demo.cri.host_view import HostView
+from enclave_cc.demo.cri.messages import IMAGE_SERVICE, RUNTIME_SERVICE, ContainerState
 from enclave_cc.formats.protobuf import decode, encode
 
 if TYPE_CHECKING:

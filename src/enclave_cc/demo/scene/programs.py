@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import enclave_cc
-from enclave_cc.demo.processes import Program, listens_on_port, listens_on_socket
+from enclave_cc.demo.scene.processes import Program, listens_on_port, listens_on_socket
 
 if TYPE_CHECKING:
-    from enclave_cc.demo.containerd_config import ContainerdConfig
-    from enclave_cc.demo.scene_paths import ScenePaths
+    from enclave_cc.demo.scene.containerd_config import ContainerdConfig
+    from enclave_cc.demo.scene.paths import ScenePaths
 
 # No package of Debian uses this account; the platform's keys are unreadable for registry and workloads.
 PLATFORM_UID: Final = 64017

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.demo.image_plan import ImagePlan
+from enclave_cc.demo.images.plan import ImagePlan
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.tenant.image import LayerInput, ProcessDescription
 from enclave_cc.tenant.layers import LayerBuilder

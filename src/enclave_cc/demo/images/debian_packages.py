@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage, UnavailableError
-from enclave_cc.demo.processes import run
+from enclave_cc.demo.scene.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

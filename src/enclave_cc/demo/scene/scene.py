@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from enclave_cc.demo import programs
-from enclave_cc.demo.bundle_cache import prepare_bundles
-from enclave_cc.demo.containerd_config import ContainerdConfig
-from enclave_cc.demo.control_group import ControlGroup
-from enclave_cc.demo.cri_client import CriClient
-from enclave_cc.demo.kubelet import Kubelet
-from enclave_cc.demo.node_config import write_node_files
-from enclave_cc.demo.processes import Daemons, free_port
-from enclave_cc.demo.requirements import Machine, require_all
-from enclave_cc.demo.scene_paths import SCENES, ScenePaths
-from enclave_cc.demo.sweep import SCENE_VARIABLE, SceneLock, remove_scene, sweep
+from enclave_cc.demo.cri.client import CriClient
+from enclave_cc.demo.cri.kubelet import Kubelet
+from enclave_cc.demo.scene import programs
+from enclave_cc.demo.scene.bundle_cache import prepare_bundles
+from enclave_cc.demo.scene.containerd_config import ContainerdConfig
+from enclave_cc.demo.scene.control_group import ControlGroup
+from enclave_cc.demo.scene.node_config import write_node_files
+from enclave_cc.demo.scene.paths import SCENES, ScenePaths
+from enclave_cc.demo.scene.processes import Daemons, free_port
+from enclave_cc.demo.scene.requirements import Machine, require_all
+from enclave_cc.demo.scene.sweep import SCENE_VARIABLE, SceneLock, remove_scene, sweep
 from enclave_cc.formats.messages.platform import PLATFORM_SERVICE
 from enclave_cc.transport.ttrpc_client import TtrpcClient
 from enclave_cc.trustee.admin_access import FILE_NAME, AdminAccess
@@ -31,7 +31,7 @@ from enclave_cc.trustee.broker.init import BrokerFiles, init_broker
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from enclave_cc.demo.bundle_cache import Bundles
+    from enclave_cc.demo.scene.bundle_cache import Bundles
     from enclave_cc.trustee.admin_client import AdminClient
 
 CACHE: Final = Path("/var/cache/enclave-cc")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.demo.deb_archive import files
-from enclave_cc.demo.debian_packages import closure, download
-from enclave_cc.demo.image_plan import ImagePlan
+from enclave_cc.demo.images.deb_archive import files
+from enclave_cc.demo.images.debian_packages import closure, download
+from enclave_cc.demo.images.plan import ImagePlan
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.tenant.image import LayerInput, ProcessDescription
 from enclave_cc.tenant.layers import LayerBuilder

@@ -1,0 +1,1 @@
+"""Real images without Docker: busybox, and a server from Debian's packages."""

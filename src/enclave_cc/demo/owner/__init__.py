@@ -1,0 +1,1 @@
+"""What the image owner does: keys, policies, publishing."""

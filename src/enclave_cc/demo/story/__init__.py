@@ -1,0 +1,1 @@
+"""What happens, in order: successes, refusals, and what is found on the host."""
