@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -9,7 +10,7 @@ from enclave_cc.formats.oci.descriptor import Descriptor, Platform
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.oci.media_types import Compression
-from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
+from enclave_cc.tenant.encrypt import ENCRYPTION_LABEL, WrappingKey, encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.inspect import inspect_layout
@@ -97,6 +98,18 @@ def test_an_encrypted_image_keeps_its_configuration_and_nothing_readable(tmp_pat
         assert after.media_type == f"{before.media_type}+encrypted"
         assert after.digest != before.digest
         assert not (target.directory / "blobs" / "sha256" / before.digest.hex).exists()
+
+
+def test_hosts_can_tell_an_image_and_its_encryptions_apart(tmp_path, layout, key):
+    configs = {_manifest(layout).config.digest}
+    for number in range(2):
+        target = ImageLayout.create(tmp_path / f"encrypted-{number}")
+        encrypt_image(layout, target, key)
+        configs.add(_manifest(target).config.digest)
+        members = json.loads(target.read_document(_manifest(target).config.digest))
+        assert members["config"].pop("Labels").keys() == {ENCRYPTION_LABEL}
+        assert members == json.loads(layout.read_document(_manifest(layout).config.digest))
+    assert len(configs) == 3
 
 
 def test_an_encrypted_image_is_not_encrypted_again(tmp_path, layout, key):

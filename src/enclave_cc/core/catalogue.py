@@ -22,6 +22,7 @@ REMEDIES: Final[dict[str, str]] = {
     "time-invalid": "write a time such as 2026-01-31T12:00:00Z",
     "admin-file-invalid": "pass the admin.json that `enclave-cc kbs init` wrote: --admin FILE",
     "broker-exists": "choose another directory, or remove the old broker with all its keys first",
+    "value-invalid": "quote JSON for the shell, as in --json '[1, 2]', or leave --json out",
     # --- image
     "reference-invalid": "name the image as registry/repository:tag or registry/repository@sha256:…",
     "image-not-found": "check the image's name and tag, and that it was pushed",
@@ -116,7 +117,7 @@ REMEDIES: Final[dict[str, str]] = {
     "quote-tcb-unsupported": "the platform is older than every known TCB level: update its firmware",
     "quote-tcb-revoked": "the platform's TCB was revoked: update its firmware and software",
     "collateral-unavailable": "check that the PCS or PCCS address is right and reachable, then try again",
-    "bundle-unmeasurable": "rebuild the bundle with `enclave-cc install`: the detail names the path",
+    "bundle-unmeasurable": "rebuild it with `enclave-cc bundle build`: the detail names the path",
     "launch-refused": "only the node's shim may launch an enclave, once per process, from a valid bundle",
     "no-enclave": "only a launched enclave may ask for reports, keys and quotes",
     "platform-request-refused": "the processor refused the request, as hardware would: see the detail",

@@ -1,16 +1,21 @@
 """
 Encrypt an image: every layer under a key of its own, that key wrapped under one the broker holds.
 
-The blob is ``encrypt(compress(tar))``; configuration and diff ids stay as they are. Whoever holds
-the wrapping key (and nobody else) can open the result.
+The blob is ``encrypt(compress(tar))``; diff ids stay as they are. The configuration gets one label that
+names this encryption: hosts know images by their configuration's digest, and would take the plain image
+and every encryption of it for one and the same. Whoever holds the wrapping key (and nobody else) can open
+the result.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, Stage
+from enclave_cc.core.strict_json import InvalidJsonError, loads
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.oci.media_types import OCI_INDEX, OCI_MANIFEST, LayerMediaType
@@ -25,9 +30,13 @@ from enclave_cc.tenant.image import read_chunks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from enclave_cc.core.digest import Digest
     from enclave_cc.core.secret import Secret
     from enclave_cc.tenant.image_layout import ImageLayout
+
+
+# Digest over the encrypted layers' digests: equal for one encryption, different for two of the same image.
+ENCRYPTION_LABEL: Final = "dev.enclave-cc.encryption"
+_MAX_CONFIG_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +78,34 @@ def _encrypt_document(
 def _encrypt_manifest(
     source: ImageLayout, target: ImageLayout, manifest: Manifest, wrapping_key: WrappingKey
 ) -> Manifest:
-    config_digest, config_size = target.add_blob([source.read_document(manifest.config.digest)])
-    config = replace(manifest.config, digest=config_digest, size=config_size)
     layers = tuple(_encrypt_layer(source, target, layer, wrapping_key) for layer in manifest.layers)
+    document = _labelled(source.read_document(manifest.config.digest), layers)
+    config_digest, config_size = target.add_blob([document])
+    config = replace(manifest.config, digest=config_digest, size=config_size)
     return Manifest(config, layers, OCI_MANIFEST, manifest.annotations)
+
+
+def _labelled(document: bytes, layers: tuple[Descriptor, ...]) -> bytes:
+    """Add the label to a configuration; every other member stays as it is."""
+    try:
+        members = loads(document, max_bytes=_MAX_CONFIG_BYTES)
+    except InvalidJsonError as error:
+        raise _config_error(str(error)) from error
+    if not isinstance(members, dict) or not isinstance(members.get("config") or {}, dict):
+        raise _config_error("is not an object")
+    config = dict(members.get("config") or {})
+    labels = config.get("Labels") or {}
+    if not isinstance(labels, dict):
+        raise _config_error("Labels: is not an object")
+    encryption = Digest.of("\n".join(str(layer.digest) for layer in layers).encode())
+    config["Labels"] = {**labels, ENCRYPTION_LABEL: str(encryption)}
+    return json.dumps({**members, "config": config}, separators=(",", ":")).encode()
+
+
+def _config_error(detail: str) -> InvalidInputError:
+    return InvalidInputError(
+        "image-config-invalid", "the image's configuration is malformed", stage=Stage.CONFIG, detail=detail
+    )
 
 
 def _encrypt_layer(

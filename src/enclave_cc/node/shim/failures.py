@@ -108,7 +108,7 @@ INITDATA_INVALID: Final = Reason(
     "initdata-invalid",
     "config",
     "the pod's initdata annotation cannot be decoded",
-    "write the annotation with `enclave-cc initdata`: base64 of TOML, gzip allowed, at most 1 MiB",
+    "write the annotation as docs/reference/initdata.md says: base64 of TOML, gzip allowed, at most 1 MiB",
 )
 INITDATA_AMBIGUOUS: Final = Reason(
     FAILED_PRECONDITION,

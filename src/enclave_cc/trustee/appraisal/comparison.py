@@ -20,7 +20,7 @@ MR_ENCLAVE: Final = "sgx_mr_enclave"
 ISV_PROD_ID: Final = "sgx_isv_prod_id"
 _MEASUREMENT_REMEDY: Final = (
     "if this code is meant to have your secrets, register its measurement: "
-    "`enclave-cc reference-values` prints it for a release and an initdata file"
+    "`enclave-cc measure` prints it for a release and an initdata file"
 )
 _PRODUCT_REMEDY: Final = "register the product id of the enclave that may ask for secrets (the agent's is 1)"
 _PRODUCT_ID_BYTES: Final = 2
