@@ -118,10 +118,8 @@ def _segments(data: bytes) -> list[_Segment]:
 
 
 def _segment(data: bytes, offset: int) -> _Segment:
-    try:
-        kind, _, file_offset, address, _, file_size, size, _ = _PROGRAM.unpack_from(data, offset)
-    except struct.error as error:
-        raise ElfError("a program header lies outside of the file") from error
+    fields = _unpack(_PROGRAM, data, offset, "a program header")
+    kind, _, file_offset, address, _, file_size, size, _ = fields
     return _Segment(kind, file_offset, address, size, file_size)
 
 
@@ -132,13 +130,17 @@ def _dynamic(data: bytes, segments: list[_Segment]) -> Iterator[tuple[int, int, 
             continue
         for index in range(min(segment.file_size // _DYNAMIC.size, _MAX_DYNAMIC)):
             offset = segment.offset + index * _DYNAMIC.size
-            try:
-                tag, value = _DYNAMIC.unpack_from(data, offset)
-            except struct.error as error:
-                raise ElfError("a dynamic entry lies outside of the file") from error
+            tag, value = _unpack(_DYNAMIC, data, offset, "a dynamic entry")
             if tag == _DT_NULL:
                 break
             yield offset, tag, value
+
+
+def _unpack(layout: struct.Struct, data: bytes, offset: int, what: str) -> tuple[int, ...]:
+    # Compared here, because an offset beyond 63 bits is another exception of the struct module.
+    if offset + layout.size > len(data):
+        raise ElfError(f"{what} lies outside of the file")
+    return layout.unpack_from(data, offset)
 
 
 def _file_offset(segments: list[_Segment], address: int) -> int:
