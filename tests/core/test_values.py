@@ -156,3 +156,13 @@ def test_field_complaints_name_the_member():
         fields.object("b").text("d")
     with pytest.raises(FieldError, match=r"doc\.b: is unknown"):
         fields.only("a")
+
+
+@pytest.mark.parametrize("text", [r'"\ud800"', r'["\uDFFF"]', r'{"a":{"\udc00":1}}', r'"\ude00\ud83d"'])
+def test_half_a_character_is_not_json_that_we_accept(text):
+    with pytest.raises(strict_json.InvalidJsonError):
+        strict_json.loads(text, max_bytes=100)
+
+
+def test_escaped_pairs_are_whole_characters():
+    assert strict_json.loads(r'["\ud83d\ude00", "\\ud800"]', max_bytes=100) == ["\U0001f600", "\\ud800"]

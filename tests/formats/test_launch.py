@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_cc.core.errors import InvalidInputError
-from enclave_cc.formats.launch import ApprovedMount, LaunchConfiguration
+from enclave_cc.formats.launch import MAX_LAUNCH_BYTES, ApprovedMount, LaunchConfiguration
+from enclave_cc.formats.local_attestation.transcript import MAX_MESSAGE_BYTES
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=5).map(tuple)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -51,3 +52,11 @@ def test_members_of_another_kind_are_refused(change):
     assert change[0] in data
     with pytest.raises(InvalidInputError):
         LaunchConfiguration.parse(data.replace(*change))
+
+
+def test_a_configuration_that_would_not_fit_the_attested_channel_is_refused_when_it_is_written():
+    huge = LaunchConfiguration(("/bin/x",), ("A=" + "x" * MAX_LAUNCH_BYTES,), "/", "", "sha256:aa")
+    with pytest.raises(InvalidInputError) as caught:
+        huge.to_bytes()
+    assert caught.value.code == "runtime-spec-invalid"
+    assert MAX_LAUNCH_BYTES < MAX_MESSAGE_BYTES

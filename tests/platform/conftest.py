@@ -91,9 +91,9 @@ def make_bundle(tmp_path):
 
 
 @contextlib.contextmanager
-def running_daemon(directory, *arguments):
+def running_daemon(directory, *arguments, python=(sys.executable,)):
     read, write = os.pipe()
-    command = [sys.executable, "-m", "enclave_cc.platform.simulated", "--state", str(directory / "state")]
+    command = [*python, "-m", "enclave_cc.platform.simulated", "--state", str(directory / "state")]
     command += ["--socket", str(directory / "p.sock"), "--pcs", "127.0.0.1:0", "--ready-fd", str(write)]
     process = subprocess.Popen([*command, *arguments], pass_fds=[write], stderr=subprocess.DEVNULL)
     os.close(write)

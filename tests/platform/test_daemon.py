@@ -6,11 +6,14 @@ import datetime as dt
 import os
 import socket
 import stat
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from enclave_cc.core.errors import InvalidInputError, RefusedError
+import enclave_cc
+from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, RefusedError
 from enclave_cc.formats.dcap import Collateral, IntelRoot, SimulatedRoot, TcbStatus, verify_quote
 from enclave_cc.formats.initdata import initdata_digest
 from enclave_cc.formats.local_attestation import app_config_id, initdata_config_id
@@ -254,3 +257,32 @@ def test_a_restart_keeps_the_root_and_forgets_the_enclaves(short_tmp, make_bundl
             assert child.ask("identity") == "no-enclave"
             child.stop()
     assert roots[0] == roots[1]
+
+
+def test_the_user_need_not_be_able_to_read_python(short_tmp, make_bundle):
+    """Python, its packages and we lie where only root may pass, as in root's home."""
+    from tests.platform.conftest import Child, running_daemon  # noqa: PLC0415 - only two tests start their own
+
+    short_tmp.chmod(0o755)
+    closed = short_tmp / "closed"
+    closed.mkdir(mode=0o700)
+    # One tree each for the interpreter, the packages and us, seen by the daemon alone.
+    trees = [Path(sys.base_prefix), Path(sysconfig.get_path("purelib")), Path(enclave_cc.__file__).parents[1]]
+    for number in range(3):
+        (closed / str(number)).mkdir()
+    mounts = [f"mount --bind '{tree}' '{closed / str(number)}'" for number, tree in enumerate(trees)]
+    python = f"{closed}/0/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    script = " && ".join([*mounts, f"PYTHONPATH='{closed}/2:{closed}/1' exec '{python}' \"$@\""])
+    command = ("unshare", "--mount", "sh", "-c", script, "sh")
+    bundle = make_bundle()
+    with running_daemon(short_tmp, "--uid", "12345", python=command) as url:
+        child = Child(short_tmp / "p.sock")
+        with TtrpcClient(str(short_tmp / "p.sock")) as client:
+            request = {"pid": child.pid, "bundle": str(bundle), "config_id": b""}
+            for initdata in (INITDATA.replace(b"384", b"999"), b"="):
+                with pytest.raises(EnclaveCcError):
+                    client.call(PLATFORM_SERVICE, "Launch", {**request, "initdata": initdata})
+            client.call(PLATFORM_SERVICE, "Launch", {**request, "initdata": INITDATA.replace(b"384", b"512")})
+        quote = child.ask("quote", bytes(64))
+        child.stop()
+        assert PcsClient(url).collateral(quote).tcb_info

@@ -14,6 +14,7 @@ from enclave_cc.core.errors import InvalidInputError, RefusedError, UnavailableE
 from enclave_cc.formats.jose import jwe
 from enclave_cc.formats.jose.jwk import parse_public_jwk
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
+from enclave_cc.transport.https import HttpAnswer, HttpsPeer
 from enclave_cc.transport.kbs import KbsClient
 
 URI = ResourceUri.parse("kbs:///default/key/1")
@@ -228,3 +229,42 @@ def test_plain_http_needs_the_insecure_word():
 def test_keys_that_are_none_are_refused(option):
     with pytest.raises(InvalidInputError):
         KbsClient("https://broker.example", tee="sgx", evidence=dict, request_id="0" * 26, **option)
+
+
+def test_a_session_whose_renewal_was_refused_is_not_used_any_more(client, script):
+    client.attest()
+    script.answers["resource"] = error("TokenNotFound")
+    script.answers["attest"] = error("AttestationError")
+    with pytest.raises(RefusedError):
+        client.resource(URI)
+    script.answers["resource"] = script.secret
+    with pytest.raises(RefusedError) as caught:
+        client.resource(URI)
+    assert caught.value.code == "broker-refused-attestation"
+
+
+def test_a_detail_of_any_length_does_not_cost_the_findings(client, script):
+    bodies = []
+    script.answers["findings"] = lambda body: (bodies.append(body), (200, {}))[1]
+    client.report_findings("0" * 26, "verify", "code", [], detail="x" * (4 << 20))
+    assert len(bodies[0]) < 1 << 16
+
+
+def test_a_cookie_that_would_end_its_header_is_not_sent_back(client, script, url):
+    client._peer.request = answered(client._peer.request, 'kbs-session-id="a\\015\\012X: y"')
+    assert client.resource(URI) == b"the key"
+    assert all("Cookie" not in headers for _, headers in script.seen)
+
+
+def answered(request, cookie):
+    def send(*arguments, **options):
+        answer = request(*arguments, **options)
+        return HttpAnswer(answer.status, {**answer.headers, "set-cookie": cookie}, answer.body)
+
+    return send
+
+
+def test_the_environment_cannot_have_session_keys_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    HttpsPeer("https://127.0.0.1:9", timeout_s=1, max_answer_bytes=1).close()
+    assert list(tmp_path.iterdir()) == []

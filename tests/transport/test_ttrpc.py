@@ -10,8 +10,9 @@ from enclave_cc.core.errors import InternalError, InvalidInputError, RefusedErro
 from enclave_cc.formats import ttrpc
 from enclave_cc.formats.messages.service import Method, Service
 from enclave_cc.formats.protobuf import STRING, Schema, decode, encode
+from enclave_cc.transport import ttrpc_server
 from enclave_cc.transport.ttrpc_client import TtrpcClient
-from enclave_cc.transport.ttrpc_server import TtrpcServer
+from enclave_cc.transport.ttrpc_server import CallContext, TtrpcServer
 
 _TEXT = Schema("Text", {1: ("request_id", STRING), 2: ("text", STRING)})
 ECHO = Service("test.Echo", {name: Method(_TEXT, _TEXT) for name in ("Say", "Refuse", "Break", "Slow")})
@@ -124,3 +125,31 @@ def _next(client, reader):
         frames = reader.feed(client.recv(4096))
         if frames:
             return frames[0]
+
+
+def test_the_end_of_a_connection_is_heard_also_by_those_who_ask_too_late():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        context, heard = CallContext(peer_pid=1, peer_uid=1, connection=1, socket=ours), []
+        context.when_closed(lambda: heard.append("in time"))
+        assert heard == []
+        context.close()
+        context.when_closed(lambda: heard.append("late"))
+        context.close()
+        assert heard == ["in time", "late"]
+
+
+def test_a_client_that_does_not_read_holds_nobody_else_up(monkeypatch, short_tmp):
+    monkeypatch.setattr(ttrpc_server, "_SEND_TIMEOUT_S", 1)
+    server = TtrpcServer(str(short_tmp / "s"))
+    server.add(ECHO, dict.fromkeys(ECHO.methods, lambda request, _: request))
+    server.start()
+    payload = encode(_TEXT, {"text": "x" * (1 << 20)})
+    request = encode(ttrpc.REQUEST, {"service": ECHO.name, "method": "Say", "payload": payload})
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(str(short_tmp / "s"))
+        for number in range(40):
+            deaf.sendall(ttrpc.pack_frame(2 * number + 1, ttrpc.TYPE_REQUEST, request))
+        with TtrpcClient(str(short_tmp / "s"), timeout_s=8) as client:
+            assert client.call(ECHO, "Say", {"text": "hello"})["text"] == "hello"
+    server.stop()

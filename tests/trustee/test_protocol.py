@@ -157,6 +157,7 @@ def test_findings_of_strangers_are_not_taken(http):
     [
         {},
         {"stage": "verify", "code": "x", "findings": [{"rule": "r"}]},
+        {"stage": "verify", "code": "x", "findings": [{"rule": "", "outcome": "failed"}]},
         {"stage": "verify", "code": "x" * 65, "findings": []},
         {"stage": "verify", "code": "x", "findings": [], "more": 1},
         {"stage": "verify", "code": "x", "findings": [{"rule": "r", "outcome": "failed"}] * 129},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,7 +15,9 @@ from enclave_cc.core.request_id import fresh_request_id
 from enclave_cc.formats.initdata import initdata_digest
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
 from enclave_cc.trustee.appraisal.evidence import SgxVerifier
+from enclave_cc.trustee.audit.allowance import Allowance
 from enclave_cc.trustee.broker.init import init_broker
+from enclave_cc.trustee.policy.engine import _Worker
 from enclave_cc.trustee.stores.sqlite import SqliteStore
 
 URI = ResourceUri.parse("kbs:///default/key/1")
@@ -64,7 +68,7 @@ def test_an_unknown_measurement_is_refused_and_explained_with_both_values(open_b
     assert finding["expected"] == bytes(range(32)).hex()
     assert finding["actual"] == bytes(32).hex()
     assert failed(explanation)["resource.policy"]["actual"] == "false"
-    assert "reference-values" in explanation["remedy"]
+    assert "enclave-cc measure" in explanation["remedy"]
 
 
 def test_without_reference_values_nothing_is_released(open_broker):
@@ -98,6 +102,28 @@ def test_a_policy_that_fails_to_evaluate_releases_nothing(open_broker):
             "package policy\n\nallow := 1 if input.submods\n\nallow := 2 if input.submods\n"
         )
     assert "PolicyEngineError" in refused(open_broker.client()).summary
+
+
+@pytest.mark.parametrize("worker", ["late", "dead"])
+def test_a_policy_engine_without_an_answer_is_unavailable_and_releases_nothing(
+    open_broker, monkeypatch, worker
+):
+    client = open_broker.client()
+    client.attest()
+
+    def exchange(*_):
+        raise TimeoutError if worker == "late" else OSError("the worker is gone")
+
+    monkeypatch.setattr(_Worker, "exchange", exchange)
+    with pytest.raises(UnavailableError) as caught:
+        client.resource(URI)
+    assert caught.value.code == "broker-unavailable"
+    assert "Policy engine error" in caught.value.detail
+    with pytest.raises(UnavailableError):
+        client.attest()
+    monkeypatch.undo()
+    assert client.resource(URI) == b"the key"
+    client.close()
 
 
 def test_a_policy_that_says_something_else_than_true_releases_nothing(open_broker):
@@ -271,3 +297,93 @@ def test_a_fault_of_the_broker_is_an_answer_without_its_text(open_broker, monkey
         client.resource(URI)
     assert "secret text" not in caught.value.detail
     client.close()
+
+
+def test_the_log_names_the_code_that_was_released_to(open_broker):
+    request_id = fresh_request_id()
+    client = open_broker.client(request_id=request_id)
+    client.resource(URI)
+    client.close()
+    events = {event["event"]: event["fields"] for event in explained(open_broker, request_id)["events"]}
+    assert events["appraisal"]["enclave"] == events["release"]["enclave"] == bytes(range(32)).hex()
+
+
+def test_other_code_cannot_explain_a_request_away(open_broker):
+    request_id = fresh_request_id()
+    finding = equal("image.signature", expected="a key of the owner", actual="none")
+    for enclave, allowed in ((bytes(range(32)), True), (bytes(32), False), (bytes(range(32)), True)):
+        client = open_broker.client(open_broker.platform.with_identity(mr_enclave=enclave))
+        if allowed:
+            client.report_findings(request_id, "verify", "image-not-signed", [finding])
+        else:
+            with pytest.raises(RefusedError) as caught:
+                client.report_findings(request_id, "verify", "all-is-well", [])
+            assert caught.value.code == "broker-refused-findings"
+        client.close()
+    codes = [event["fields"]["code"] for event in explained(open_broker, request_id)["events"]]
+    assert codes == ["image-not-signed"] * 2
+
+
+def test_init_data_with_members_that_are_no_texts_is_read_as_if_they_were_not_there(open_broker):
+    text = 'version = "0.1.0"\nalgorithm = "sha384"\n[data]\na = "b"\nwhen = 2020-01-01\nmuch = inf\n'
+    config_id = initdata_digest(text).ljust(64, b"\0")
+    client = open_broker.client(open_broker.platform.with_identity(config_id=config_id), initdata=text)
+    assert client.resource(URI) == b"the key"
+    client.close()
+
+
+def test_init_data_that_no_token_can_hold_is_refused_at_once(open_broker):
+    request_id = fresh_request_id()
+    text = f'version = "0.1.0"\nalgorithm = "sha384"\n[data]\na = "{"x" * 250_000}"\n'
+    config_id = initdata_digest(text).ljust(64, b"\0")
+    platform = open_broker.platform.with_identity(config_id=config_id)
+    error = refused(open_broker.client(platform, initdata=text, request_id=request_id))
+    assert error.code == "broker-refused-attestation"
+    assert "too long" in str(explained(open_broker, request_id)["events"])
+
+
+@pytest.mark.parametrize("what", ["policy", "attestation policy", "value", "resource", "deletion"])
+def test_what_cannot_be_logged_does_not_take_effect(open_broker, monkeypatch, what):
+    def full(*_):
+        raise UnavailableError("store-unavailable", "full", stage=Stage.STORE)
+
+    with open_broker.admin() as admin:
+        before = (admin.get_policy(), admin.get_policy("default_cpu"), admin.list_reference_values())
+        monkeypatch.setattr(SqliteStore, "append", full)
+        action = {
+            "policy": lambda: admin.set_resource_policy("package policy\n\nallow := true\n"),
+            "attestation policy": lambda: admin.set_attestation_policy("package policy\n\nx := 1\n"),
+            "value": lambda: admin.set_reference_value("sgx_mr_enclave", "00" * 32),
+            "resource": lambda: admin.put_resource(ResourceUri.parse("kbs:///default/key/2"), b"x"),
+            "deletion": lambda: admin.delete_resource(URI),
+        }[what]
+        with pytest.raises(UnavailableError):
+            action()
+        monkeypatch.undo()
+        assert before == (admin.get_policy(), admin.get_policy("default_cpu"), admin.list_reference_values())
+        assert admin.list_resources() == ("default/key/1",)
+
+
+def test_values_of_a_message_are_registered_together_or_not_at_all(broker):
+    payload = base64.b64encode(json.dumps({"good": 1, "x" * 300: 2}).encode()).decode()
+    with broker.admin() as admin:
+        with pytest.raises(RefusedError):
+            admin._send(
+                "POST", "reference-value", json.dumps({"type": "sample", "payload": payload}).encode()
+            )
+        assert admin.list_reference_values() == {}
+
+
+def test_strangers_cannot_fill_the_log(broker, monkeypatch):
+    monkeypatch.setattr(Allowance, "take", lambda *_: False)
+    client = broker.client(tee="sample")
+    with pytest.raises(RefusedError):
+        client.attest()
+    client.close()
+    client = broker.client()
+    client.attest()
+    with pytest.raises(UnavailableError):
+        client.report_findings(fresh_request_id(), "verify", "image-not-signed", [])
+    client.close()
+    with broker.admin() as admin:
+        assert [entry["event"] for entry in admin.audit()["entries"]] == ["appraisal"]

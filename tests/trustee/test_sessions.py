@@ -54,3 +54,14 @@ def test_expired_sessions_make_room_first(table, clock):
     clock[0] += LIFETIME
     table.open(Tee.SGX)
     assert len(table._sessions) == 1
+
+
+def test_long_tokens_do_not_add_up_without_end(clock):
+    table = SessionTable(lambda: clock[0], token_capacity=1000)
+    waiting = table.open(Tee.SGX)
+    kept = [replace(table.open(Tee.SGX), appraisal=replace(APPRAISAL, token="x" * 100)) for _ in range(25)]
+    for session in kept:
+        table.keep(session)
+        assert sum(item.token_chars for item in table._sessions.values()) <= 1000
+    assert table.find(kept[-1].session_id) == kept[-1]
+    assert table.find(waiting.session_id) == waiting

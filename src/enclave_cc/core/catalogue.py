@@ -101,8 +101,8 @@ REMEDIES: Final[dict[str, str]] = {
     "sealed-format-unknown": "install the same version of the agent and the boot bundle",
     "sealed-blob-truncated": "start the pod anew; if that does not help, check the node's disk",
     "sealed-chunk-refused": "the host's copy was changed, or its disk fails: start the pod on another node",
-    "erofs-unavailable": "use a kernel of 6.12 or later with EROFS, FUSE and overlay enabled",
-    "rootfs-mount-failed": "check that FUSE, EROFS, tmpfs and overlay are available, then try again",
+    "erofs-unavailable": "load the fuse module and give the node /dev/fuse (EROFS is optional)",
+    "rootfs-mount-failed": "check that FUSE, tmpfs and overlay are available, then try again",
     # --- sgx
     "quote-malformed": "the evidence is no SGX DCAP quote of version 3 with a PCK chain: check the attester",
     "quote-root-unknown": "the quote is from another root of trust: simulated ones need simulation mode",

@@ -1,4 +1,4 @@
-"""JSON from strangers: bounded in size and depth, no duplicate members, no NaN; and canonical output."""
+"""JSON from strangers: bounded in size and depth, no duplicates, NaN or half characters; canonical output."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Final, NoReturn
 DEFAULT_MAX_DEPTH: Final = 32
 # Python refuses longer integer literals itself only from 4300 digits on; nothing here needs more than a u64.
 _MAX_INTEGER_CHARS: Final = 20
+# UTF-8 cannot hold half of a surrogate pair, so only an escape brings one; almost no text has such escapes.
+_SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 # A whole string, or one bracket; what is inside of strings does not nest.
 _STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
@@ -33,13 +35,18 @@ def loads(data: bytes | str, *, max_bytes: int, max_depth: int = DEFAULT_MAX_DEP
     if _depth(text) > max_depth:
         raise InvalidJsonError(f"nested deeper than {max_depth}")
     try:
-        return json.loads(
+        value = json.loads(
             text, object_pairs_hook=_members, parse_constant=_refuse_constant, parse_int=_bounded_integer
         )
+        if _SURROGATE_ESCAPE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except InvalidJsonError:
         raise
+    except UnicodeEncodeError as error:
+        raise InvalidJsonError("half of a surrogate pair") from error
     except ValueError as error:
         raise InvalidJsonError("not JSON") from error
+    return value
 
 
 def canonical(value: object) -> bytes:

@@ -14,8 +14,8 @@ from enclave_cc.core import strict_json
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.core.fields import FieldError, Fields
 
-# Twice the kernel's limit for arguments plus environment of a default stack would not start anyway.
-MAX_LAUNCH_BYTES: Final = 4 << 20
+# It crosses the attested channel as one message of at most 1 MiB, with a key and a digest beside it.
+MAX_LAUNCH_BYTES: Final = 1000 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class LaunchConfiguration:
     mounts: tuple[ApprovedMount, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """Write canonical JSON."""
-        return strict_json.canonical(
+        """Write canonical JSON; raise ``InvalidInputError`` (``runtime-spec-invalid``) if it is too long."""
+        data = strict_json.canonical(
             {
                 "args": self.args,
                 "env": self.env,
@@ -51,6 +51,14 @@ class LaunchConfiguration:
                 "mounts": [[mount.destination, mount.kind] for mount in self.mounts],
             }
         )
+        if len(data) > MAX_LAUNCH_BYTES:
+            raise InvalidInputError(
+                "runtime-spec-invalid",
+                "arguments, environment and mounts are too long",
+                stage=Stage.LAUNCH,
+                detail=f"{len(data)} bytes of at most {MAX_LAUNCH_BYTES}",
+            )
+        return data
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

@@ -103,8 +103,13 @@ def _checked(url: str, *, insecure_http: bool) -> str:
 
 
 def _context(ca_pem: str) -> ssl.SSLContext:
+    # `create_default_context` would write session keys to where the environment says.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context = ssl.create_default_context(cadata=ca_pem or None)
+        if ca_pem:
+            context.load_verify_locations(cadata=ca_pem)
+        else:
+            context.load_default_certs()
     except ssl.SSLError as error:
         raise InvalidInputError(
             "tls-ca-invalid", "a CA certificate cannot be read", stage=Stage.CONFIG, detail=str(error)

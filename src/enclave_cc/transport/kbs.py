@@ -8,6 +8,7 @@ attestation. Errors keep the broker's reason word for the host and its sentence 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import UTC, datetime
 from http.cookies import CookieError, SimpleCookie
@@ -17,6 +18,7 @@ from urllib.parse import quote
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
+from enclave_cc.core.findings import MAX_VALUE_CHARS
 from enclave_cc.core.strict_json import InvalidJsonError, loads
 from enclave_cc.formats.jose import jwe
 from enclave_cc.formats.jose.base64url import JoseError
@@ -46,6 +48,7 @@ _PREFIX: Final = "/kbs/v0/"
 # A resource of 8 MiB, sealed and base64-encoded, with room to spare.
 _MAX_ANSWER_BYTES: Final = 16 << 20
 _MAX_COOKIE_CHARS: Final = 512
+_SESSION: Final = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _OK: Final = 200
 _REFUSAL_STATUSES: Final = range(400, 500)
 # The session is gone or its token has expired; attesting again helps, once.
@@ -97,7 +100,7 @@ class KbsClient:
     def attest(self) -> str:
         """Do the whole handshake; return the broker's token."""
         with self._lock:
-            self._cookie = ""
+            self._cookie = self._token = ""
             challenge = self._challenge()
             evidence = self._evidence(report_data(challenge.nonce, self._public_jwk))
             attestation = Attestation(
@@ -133,7 +136,7 @@ class KbsClient:
         message = {
             "stage": str(stage),
             "code": code,
-            "detail": detail,
+            "detail": detail[:MAX_VALUE_CHARS],
             "findings": [finding.to_json() for finding in findings],
         }
         self._attested("POST", "findings", json.dumps(message).encode(), "findings", request_id=request_id)
@@ -214,4 +217,5 @@ def _session_cookie(answer: HttpAnswer) -> str:
         morsel = SimpleCookie(header).get(_COOKIE)
     except CookieError:
         return ""
-    return "" if morsel is None else morsel.value
+    # What comes back in a header of ours must not be able to end it.
+    return morsel.value if morsel is not None and _SESSION.fullmatch(morsel.value) else ""

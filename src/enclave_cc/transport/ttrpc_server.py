@@ -36,6 +36,9 @@ _UCRED: Final = struct.Struct("iII")
 _WORKERS: Final = 32
 # Calls of one connection that may be under way or queued; a client that sends more is told so.
 _MAX_CALLS_PER_CONNECTION: Final = 64
+# Workers are shared; a client that does not take its answers loses its connection.
+_SEND_TIMEOUT_S: Final = 10
+_TIMEVAL: Final = struct.Struct("ll")
 
 
 @dataclass(slots=True)
@@ -46,7 +49,23 @@ class CallContext:
     peer_uid: int
     connection: int
     socket: socket.socket
-    on_close: list[Callable[[], None]] = field(default_factory=list)
+    _callbacks: list[Callable[[], None]] | None = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call back when the connection ends; at once if it ended while the call was waiting its turn."""
+        with self._lock:
+            if self._callbacks is not None:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def close(self) -> None:
+        """Tell everybody who asked, once."""
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback()
 
 
 class TtrpcServer:
@@ -151,6 +170,7 @@ class _Connection:
     def __init__(self, server: TtrpcServer, client: socket.socket, number: int) -> None:
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         pid, uid, _ = _UCRED.unpack(credentials)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(_SEND_TIMEOUT_S, 0))
         self._server = server
         self._socket = client
         self._context = CallContext(peer_pid=pid, peer_uid=uid, connection=number, socket=client)
@@ -171,8 +191,7 @@ class _Connection:
         except OSError:
             pass
         finally:
-            for callback in self._context.on_close:
-                callback()
+            self._context.close()
             self._server.forget(self)
             with self._write_lock:
                 self._socket.close()
@@ -198,8 +217,12 @@ class _Connection:
 
     def _send(self, stream_id: int, response: dict[str, Any]) -> None:
         data = encode(ttrpc.RESPONSE, response)
-        with self._write_lock, contextlib.suppress(OSError):
-            self._socket.sendall(ttrpc.pack_frame(stream_id, ttrpc.TYPE_RESPONSE, data))
+        with self._write_lock:
+            try:
+                self._socket.sendall(ttrpc.pack_frame(stream_id, ttrpc.TYPE_RESPONSE, data))
+            except OSError:
+                # Gone, or half of a frame is out: nothing can follow it.
+                self.close()
 
 
 def _failed(code: int, message: str) -> dict[str, Any]:

@@ -34,7 +34,14 @@ LAUNCH = LaunchConfiguration(("/bin/x",), (), "/", "", "sha256:aa")
 @dataclass
 class Context:
     connection: int = 1
+    closed: bool = False
     on_close: list = field(default_factory=list)
+
+    def when_closed(self, callback):
+        if self.closed:
+            callback()
+        else:
+            self.on_close.append(callback)
 
 
 class Reports:
@@ -236,3 +243,9 @@ def test_bytes_that_are_no_message_are_refused(agent, message):
     agent.hello(app, context)
     with pytest.raises(EnclaveCcError):
         agent.prove(message, context)
+
+
+def test_a_caller_that_hung_up_meanwhile_takes_no_place(agent, monkeypatch):
+    monkeypatch.setattr(attestation_service, "MAX_HANDSHAKES", 1)
+    agent.hello(app_side(), Context(1, closed=True))
+    agent.whole(app_side(), Context(2))

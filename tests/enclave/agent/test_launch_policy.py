@@ -170,6 +170,7 @@ def test_the_images_own_number_passes():
         SpecMount("/dev/shm", "bind", "/h"),
         SpecMount("/sys/fs/cgroup", "cgroup2", "cgroup"),
         SpecMount("/var/run/secrets/kubernetes.io/serviceaccount", "bind", "/h"),
+        SpecMount("/dev/fuse", "device", ""),
     ],
 )
 def test_the_usual_mounts_pass(mount):
@@ -186,6 +187,10 @@ def test_the_usual_mounts_pass(mount):
         SpecMount("/", "bind", "/h"),
         SpecMount("/etc/passwd", "bind", "/h"),
         SpecMount("/var/run/secrets/kubernetes.io", "bind", "/h"),
+        SpecMount("/dev/fuse", "bind", "/h"),
+        SpecMount("/dev/urandom", "device", ""),
+        SpecMount("/dev/pts", "device", ""),
+        SpecMount("/opt/plugin.py", "device", ""),
     ],
 )
 def test_every_other_mount_is_refused(mount):
@@ -226,3 +231,14 @@ def test_an_image_pulled_without_a_specification_starts_as_it_was_built():
     assert not launch.exec_allowed
     assert ApprovedMount("/proc", "proc") in launch.mounts
     assert not [mount for mount in launch.mounts if mount.destination == "/proc" and mount.kind != "proc"]
+
+
+def test_an_image_that_is_pulled_alone_starts_only_as_the_owner_allows():
+    policy = WorkloadPolicy(args=(("/bin/once",),))
+    with pytest.raises(RefusedError) as caught:
+        launch_as_built(IMAGE, policy, image_digest="sha256:aa")
+    assert caught.value.code == "launch-policy-refused"
+    with pytest.raises(RefusedError):
+        launch_as_built(replace(IMAGE, entrypoint=(), cmd=()), WorkloadPolicy(), image_digest="sha256:aa")
+    allowed = WorkloadPolicy(args=(("/bin/server", "--listen", "8080"),))
+    assert launch_as_built(IMAGE, allowed, image_digest="sha256:aa").args == allowed.args[0]

@@ -146,3 +146,57 @@ def test_only_prepared_containers_have_a_launch(preparations):
     assert caught.value.code == "container-unknown"
     preparations.prepare(request())
     assert preparations.launch_of("c1") is LAUNCH
+
+
+def test_a_discarded_container_is_not_prepared_again_before_its_end(preparations, pipeline, forgotten):
+    pipeline.gate.clear()
+    thread = threading.Thread(target=preparations.prepare, args=(request(),))
+    thread.start()
+    assert pipeline.entered.wait(10)
+    preparations.discard("c1")
+    preparations.discard("c1")
+    with pytest.raises(RefusedError) as caught:
+        preparations.prepare(request())
+    assert caught.value.code == "container-already-prepared"
+    pipeline.gate.set()
+    thread.join(10)
+    assert len(forgotten) == 1
+    assert preparations.prepare(request()).key_id == "key"
+
+
+def test_discarding_what_is_under_way_makes_no_room_before_its_end(preparations, pipeline):
+    pipeline.gate.clear()
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=preparations.prepare, args=(request(f"c{number}"),)))
+        threads[-1].start()
+    assert pipeline.entered.wait(10)
+    while len(preparations._jobs) < 3:
+        threading.Event().wait(0.01)
+    for number in range(3):
+        preparations.discard(f"c{number}")
+    with pytest.raises(RefusedError) as caught:
+        preparations.prepare(request("c4"))
+    assert caught.value.code == "too-many-containers"
+    pipeline.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert preparations.prepare(request("c4"))
+
+
+def test_a_discarded_container_has_no_launch(preparations, pipeline):
+    preparations.prepare(request())
+    preparations.discard("c1")
+    with pytest.raises(InvalidInputError):
+        preparations.launch_of("c1")
+
+
+def test_a_thread_that_cannot_start_leaves_nothing_behind(preparations, monkeypatch):
+    def fail(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            preparations.prepare(request())
+    assert preparations.prepare(request()).key_id == "key"

@@ -104,11 +104,14 @@ def test_a_broker_that_cannot_be_reached_costs_the_values_not_the_refusal(report
     assert "actual-value" not in stream.getvalue()
 
 
-def test_a_host_that_provokes_refusals_does_not_make_the_agent_attest_for_ever(reporter, opened, monkeypatch):
+def test_a_host_that_provokes_refusals_does_not_make_the_agent_attest_for_ever(
+    reporter, opened, stream, monkeypatch
+):
     monkeypatch.setattr(reporting, "MAX_SESSIONS_FOR_REPORTS", 3)
     for _ in range(10):
         reporter.refused("R", error(FAILED))
     assert len(opened) == 3
+    assert [line["event"] for line in lines(stream)[-2:]] == ["refused", "report-undelivered"]
 
 
 def test_many_findings_are_cut_but_the_failed_ones_stay(reporter):
@@ -135,3 +138,14 @@ def test_a_broker_that_does_not_answer_does_not_hold_the_refusal_up(stream, monk
     Reporter(open_session, EventLog(stream, clock=lambda: 0.0)).refused("R", error(FAILED))
     assert not answered.is_set()
     answered.set()
+
+
+def test_what_a_hostile_image_makes_us_quote_still_fits_the_owners_log(reporter):
+    session = Session()
+    long = Finding("rule", Outcome.FAILED, "\U0001f600" * 5000, "\U0001f600" * 5000)
+    reporter.refused("R", error(*[PASSED] * 200, *[long] * 200, detail="\U0001f600" * (1 << 20)), session)
+    ((_, findings),) = session.reports
+    message = json.dumps([finding.to_json() for finding in findings])
+    assert findings[0] == long
+    assert len(findings) < reporting.MAX_FINDINGS
+    assert len(message) < 1 << 19

@@ -18,15 +18,22 @@ from enclave_cc.formats.sgx import ReportBody
 KEY, OTHER = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
 AGENT = ReportBody(mr_enclave=b"G" * 32, isv_prod_id=1)
 NOW = 1_000_000
+# A key of GOST R 34.10-2001, which the library has no code for.
+UNKNOWN_KIND = (
+    "-----BEGIN PUBLIC KEY-----\nMB0wCAYGKoUDAgITAxEAAAAAAAAAAAAAAAAAAAAAAA==\n-----END PUBLIC KEY-----\n"
+)
 
 
 def pem(key):
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def token(key=KEY, *, expires=NOW + 60, tee="sgx-sim", measurement="47" * 32):
-    evidence = {tee: {"body": {"mr_enclave": measurement}}}
-    claims = {"exp": expires, "submods": {"cpu0": {"ear.veraison.annotated-evidence": evidence}}}
+def token(key=KEY, *, expires=NOW + 60, tee="sgx-sim", measurement="47" * 32, executables=3):
+    submodule = {
+        "ear.trustworthiness-vector": {"executables": executables, "hardware": 97},
+        "ear.veraison.annotated-evidence": {tee: {"body": {"mr_enclave": measurement}}},
+    }
+    claims = {"exp": expires, "submods": {"cpu0": submodule}}
     return sign_es256(json.dumps(claims).encode(), key, header={}).encode()
 
 
@@ -66,6 +73,11 @@ def test_a_token_about_another_kind_of_processor_is_refused():
     assert refused_rules(token(tee="sgx")) == ["token.tee", "token.mr_enclave"]
 
 
+@pytest.mark.parametrize("executables", [-1, 0, 1, 32, 33, 96, None])
+def test_a_token_about_a_program_that_the_broker_does_not_affirm_is_refused(executables):
+    assert refused_rules(token(executables=executables)) == ["token.executables"]
+
+
 @pytest.mark.parametrize("data", [b"", b"a.b.c", b"\xff", token()[:-5], token().replace(b".", b"", 1)])
 def test_what_is_no_token_is_refused(data):
     assert refused_rules(data) == ["token.signature"]
@@ -80,3 +92,11 @@ def test_a_signed_token_of_another_shape_is_refused(claims):
 
 def test_without_a_broker_there_is_no_token_to_ask_for():
     AgentToken(OwnerSettings(), tee="sgx-sim", clock=lambda: 0.0).verify(b"", AGENT)
+
+
+@pytest.mark.parametrize("pinned", ["", "-----BEGIN PUBLIC KEY-----", UNKNOWN_KIND])
+def test_a_pinned_key_that_is_none_is_refused(pinned):
+    settings = OwnerSettings(broker_url="https://broker.example", broker_token_key=pinned)
+    with pytest.raises(RefusedError) as caught:
+        AgentToken(settings, tee="sgx-sim", clock=lambda: float(NOW)).verify(token(), AGENT)
+    assert caught.value.code == "agent-token-refused"

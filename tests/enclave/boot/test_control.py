@@ -131,3 +131,26 @@ def test_only_a_stop_or_nonsense_stops(ends, line, stops):
     shim, control = ends
     shim.sendall(line)
     assert control.is_told_to_stop() is stops
+
+
+def test_a_line_that_never_ends_holds_nobody_up(ends):
+    shim, control = ends
+    shim.sendall(b'{"stop":')
+    assert not control.is_told_to_stop()
+    shim.sendall(b"true}\n")
+    assert control.is_told_to_stop()
+
+
+def test_a_stop_behind_another_line_is_heard(ends):
+    shim, control = ends
+    shim.sendall(b'{"hello":1}\n{"stop":true}\n')
+    assert control.is_told_to_stop()
+
+
+def test_an_endless_line_after_the_order_is_the_end(ends):
+    shim, control = ends
+    shim.sendall(b"x" * MAX_LINE_BYTES)
+    told = [control.is_told_to_stop() for _ in range(8)]
+    shim.sendall(b"xx")
+    assert told[0] is False
+    assert control.is_told_to_stop()

@@ -13,9 +13,8 @@ from enclave_cc.enclave.boot.spec import approved_spec
 from enclave_cc.enclave.resolved_user import ResolvedUser
 from enclave_cc.formats.launch import ApprovedMount, LaunchConfiguration
 
-LAUNCH = LaunchConfiguration(
-    ("/bin/x",), ("A=b",), "/srv", "app", "sha256:aa", mounts=(ApprovedMount("/proc", "proc"),)
-)
+MOUNTS = (ApprovedMount("/proc", "proc"), ApprovedMount("/dev/fuse", "device"))
+LAUNCH = LaunchConfiguration(("/bin/x",), ("A=b",), "/srv", "app", "sha256:aa", mounts=MOUNTS)
 USER = ResolvedUser(7, 8, (9,))
 HOST = {
     "ociVersion": "1.0.2",
@@ -32,6 +31,7 @@ HOST = {
     "mounts": [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
         {"destination": "/proc", "type": "bind", "source": "/evil"},
+        {"destination": "/proc", "type": "proc", "source": "/evil", "options": ["rbind"]},
         {"destination": "/bin", "type": "bind", "source": "/evil"},
     ],
     "hooks": {"createContainer": [{"path": "/evil"}]},
@@ -73,8 +73,37 @@ def test_the_hosts_hooks_are_dropped_and_its_confinement_stays():
     assert "evil" not in json.dumps(spec)
 
 
+def linux(**members):
+    return approved(HOST | {"linux": members})["linux"]
+
+
+def test_device_nodes_that_were_not_approved_are_dropped():
+    fuse, evil = {"path": "/dev/fuse", "type": "c"}, {"path": "/opt/plugin.py", "type": "b"}
+    assert linux(devices=[fuse, evil]) == {"devices": [fuse]}
+
+
+def test_only_the_kernels_own_files_are_masked():
+    kernel = ["/proc/kcore", "/sys/firmware"]
+    masked = [*kernel, "/etc/app/denied", "/proc/../etc/passwd", "/proc"]
+    assert linux(maskedPaths=masked) == {"maskedPaths": kernel}
+
+
+def test_the_container_does_not_join_a_mount_namespace_of_the_hosts_choice():
+    namespaces = [{"type": "mount", "path": "/proc/1/ns/mnt"}, {"type": "network", "path": "/run/netns/pod"}]
+    assert linux(namespaces=namespaces) == {"namespaces": [{"type": "mount"}, namespaces[1]]}
+
+
 @pytest.mark.parametrize(
-    "host", [[], HOST | {"process": 1}, HOST | {"mounts": [1]}, HOST | {"mounts": [{"destination": "x"}]}]
+    "host",
+    [
+        [],
+        HOST | {"process": 1},
+        HOST | {"mounts": [1]},
+        HOST | {"mounts": [{"destination": "x"}]},
+        HOST | {"linux": {"devices": [1]}},
+        HOST | {"linux": {"namespaces": [1]}},
+        HOST | {"linux": {"maskedPaths": [1]}},
+    ],
 )
 def test_a_malformed_specification_is_refused(host):
     with pytest.raises(InvalidInputError) as caught:

@@ -36,11 +36,11 @@ class Candidate:
         self.error = error
         self.calls = 0
 
-    def mount(self, image, target):
+    def mount(self, device, target, image, cleanup):
         self.calls += 1
         if self.error:
             raise self.error
-        Backend.EROFS_FILE.mount(image, target)
+        Backend.FUSE_TREE.mount(device, target, image, cleanup)
 
     def __str__(self):
         return "candidate"

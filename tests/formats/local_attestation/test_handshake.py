@@ -13,6 +13,7 @@ from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage, Unava
 from enclave_cc.core.findings import Finding, Outcome
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.framing import lp, unlp
+from enclave_cc.formats.jose.jws import MAX_TOKEN_CHARS
 from enclave_cc.formats.local_attestation import (
     AgentHandshake,
     AppHandshake,
@@ -23,6 +24,7 @@ from enclave_cc.formats.local_attestation import (
 )
 from enclave_cc.formats.local_attestation.agent import HANDSHAKE_LIFETIME_S
 from enclave_cc.formats.local_attestation.policy import PeerPolicy
+from enclave_cc.formats.local_attestation.transcript import HelloReply
 from enclave_cc.formats.sgx import ReportBody, TargetInfo
 from enclave_cc.formats.sgx.report import Attribute
 from enclave_cc.node.shim.enclave import app_config_id as shim_config_id
@@ -438,3 +440,10 @@ def test_any_bytes_as_a_release_parse_or_raise_the_declared_error(data):
     except RefusedError:
         return
     assert len(unlp(data)) == 3
+
+
+def test_a_token_as_long_as_any_broker_signs_fits():
+    longest = HelloReply(b"n" * 32, b"s" * 16, b"k" * 32, b"t" * MAX_TOKEN_CHARS)
+    assert HelloReply.parse(longest.pack()) == longest
+    with pytest.raises(RefusedError):
+        HelloReply.parse(dataclasses.replace(longest, token=longest.token + b"t").pack())

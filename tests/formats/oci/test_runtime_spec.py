@@ -20,6 +20,21 @@ def mounting(**mount):
     return json.dumps({"process": {"args": ["a"]}, "mounts": [mount]}).encode()
 
 
+def with_devices(*devices):
+    return json.dumps({"process": {"args": ["a"]}, "linux": {"devices": devices}}).encode()
+
+
+@pytest.mark.parametrize("option", ["bind", "rbind"])
+def test_a_bind_mount_is_one_whatever_type_it_names(option):
+    read = RuntimeSpec.parse(mounting(destination="/proc", type="proc", options=["nosuid", option]))
+    assert read.mounts[0].kind == "bind"
+
+
+def test_a_device_node_is_a_mount_of_its_own_kind():
+    read = RuntimeSpec.parse(with_devices({"path": "/etc/x", "type": "b", "major": 7, "minor": 0}))
+    assert [(mount.destination, mount.kind) for mount in read.mounts] == [("/etc/x", "device")]
+
+
 def test_process_and_mounts_are_read():
     data = json.dumps(
         {
@@ -53,6 +68,10 @@ def test_process_and_mounts_are_read():
         mounting(destination="//proc"),
         mounting(destination="/proc/"),
         mounting(),
+        mounting(destination="/proc", options=[1]),
+        with_devices({}),
+        with_devices({"path": "/dev/../etc/x"}),
+        with_devices(*[{"path": "/dev/x"}] * 1025),
         b'{"process":{},"mounts":[' + b",".join([b"{}"] * 1025) + b"]}",
         b'"' + b"x" * (2 << 20) + b'"',
     ],

@@ -129,3 +129,42 @@ def test_labels_that_make_no_sense_are_ignored(cache, forged):
     prefetch.layer(forged)
     assert registry.asked == []
     prefetch.close()
+
+
+class Dripping:
+    """A registry that answers for as long as one listens."""
+
+    def blob(self, reference, digest):
+        while True:
+            time.sleep(0.01)
+            yield b"x"
+
+
+def test_a_registry_that_never_ends_does_not_keep_the_daemon_from_stopping(cache):
+    prefetch = Prefetch(cache, Dripping().blob, wait_s=20)
+    waiting = threading.Thread(target=prefetch.layer, args=(labels(),))
+    waiting.start()
+    time.sleep(0.1)
+    prefetch.close()
+    waiting.join(3)
+    assert not waiting.is_alive()
+    for worker in prefetch._pool._threads:
+        worker.join(3)
+        assert not worker.is_alive()
+
+
+def test_slow_registries_do_not_hold_up_every_call(cache, monkeypatch):
+    monkeypatch.setattr("enclave_cc.node.daemon.prefetch._MAX_WAITING", 1)
+    registry = Registry(BLOB)
+    registry.may_answer.clear()
+    prefetch = Prefetch(cache, registry.blob, wait_s=20)
+    waiting = threading.Thread(target=prefetch.layer, args=(labels(),))
+    waiting.start()
+    time.sleep(0.1)
+    start = time.monotonic()
+    prefetch.layer(labels())
+    assert time.monotonic() - start < 5
+    registry.may_answer.set()
+    waiting.join(5)
+    assert cache.touch(DIGEST)
+    prefetch.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import grpc
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from enclave_cc.node.daemon.containerd_messages import SNAPSHOTS
 from enclave_cc.node.daemon.snapshot_policy import SnapshotPolicy
 from enclave_cc.node.daemon.snapshot_record import IMAGE_LABEL, REFERENCE_LABEL
+from enclave_cc.node.daemon.snapshot_store import SnapshotStore
 from enclave_cc.node.daemon.snapshotter import GUEST_OPTION
 
 Code = grpc.StatusCode
@@ -178,3 +180,17 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(served):
     with pytest.raises(grpc.RpcError) as caught:
         list(served.channel.unary_stream(f"/{SNAPSHOTS.name}/List")(b"\xff\xff", timeout=10))
     assert caught.value.code() is Code.INVALID_ARGUMENT
+
+
+def test_a_change_that_cannot_be_committed_does_not_block_those_after_it(tmp_path):
+    store = SnapshotStore(tmp_path / "snapshots.db")
+    store._database.executescript(
+        "PRAGMA foreign_keys = ON; CREATE TABLE above (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE below (id INTEGER REFERENCES above DEFERRABLE INITIALLY DEFERRED);"
+    )
+    with pytest.raises(sqlite3.IntegrityError), store.transaction():
+        store._database.execute("INSERT INTO below VALUES (1)")
+    with store.transaction():
+        number = store.fresh_number()
+    assert number > 0
+    store.close()

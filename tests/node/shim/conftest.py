@@ -48,6 +48,8 @@ class Simulators:
         self.launch_error: EnclaveCcError | None = None
         self.prepare_may_end = threading.Event()
         self.prepare_may_end.set()
+        self.launch_may_end = threading.Event()
+        self.launch_may_end.set()
         self.sealed = directory
         self.servers: list[TtrpcServer] = []
         self._serve("events.sock", EVENTS, {"Forward": self._forward})
@@ -73,6 +75,7 @@ class Simulators:
 
     def stop(self) -> None:
         self.prepare_may_end.set()
+        self.launch_may_end.set()
         for server in self.servers:
             server.stop()
 
@@ -88,6 +91,7 @@ class Simulators:
         return {"image": "registry.example/app:1", "manifest_digest": "sha256:" + "0" * 64}
 
     def _launch(self, request: dict[str, Any], _: Any) -> dict[str, Any]:
+        self.launch_may_end.wait(20)
         if self.launch_error:
             raise self.launch_error
         self.launches.append(request)
@@ -155,7 +159,7 @@ class Node:
         self.config = directory / "node.json"
         members = {
             "state": str(self.state),
-            "runc": "/usr/sbin/runc",
+            "runc": str(self._runc()),
             "runc_root": str(self.runc_root),
             "agent_bundle": str(directory / "agent"),
             "boot_bundle": str(directory / "boot"),
@@ -166,6 +170,23 @@ class Node:
         self.launcher = directory / NAME
         source_root = Path(enclave_cc.__file__).parent.parent
         write_shim_launcher(self.launcher, self.config, PYTHON, source_root)
+
+    def _runc(self) -> Path:
+        """Write a runc that fails where a test wants it to, and is the real one otherwise."""
+        program = self.directory / "runc.sh"
+        program.write_text(
+            "#!/bin/sh\n"
+            f'case " $* " in *" $(cat {self.directory}/broken 2>/dev/null || echo none) "*) exit 1 ;; esac\n'
+            'exec /usr/sbin/runc "$@"\n'
+        )
+        program.chmod(0o755)
+        return program
+
+    def runc_broken_on(self, command: str) -> Path:
+        """Make one command of runc fail from now on, until the returned file is removed."""
+        switch = self.directory / "broken"
+        switch.write_text(command)
+        return switch
 
     @property
     def pod(self) -> Path:

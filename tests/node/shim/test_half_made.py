@@ -99,6 +99,19 @@ def test_the_callers_deadline_ends_a_creation(node, eventually):
     eventually(lambda: is_gone(shim, "app1"))
 
 
+def test_a_sandbox_that_cannot_be_undone_does_not_keep_its_name(node, eventually):
+    shim = node.start_sandbox_shim()
+    switch = node.runc_broken_on("delete")
+    node.simulators.launch_may_end.clear()
+    request = {"bundle": node.bundle_of(node.sandbox_id), "rootfs": node.pause_mounts()}
+    with pytest.raises(UnavailableError):
+        shim.call("Create", id=node.sandbox_id, **request, timeout_s=0.5)
+    node.simulators.launch_may_end.set()
+    eventually(lambda: "undo-failed" in node.shim_log())
+    eventually(lambda: is_gone(shim, node.sandbox_id))
+    switch.unlink()
+
+
 @pytest.mark.parametrize(("method", "more"), [("Delete", {}), ("Kill", {"signal": 9})])
 def test_a_creation_can_be_called_off(node, method, more):
     shim = node.sandbox()

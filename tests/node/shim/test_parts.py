@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,14 +24,17 @@ from enclave_cc.node.shim import boot_record
 from enclave_cc.node.shim.address import group_of, socket_path
 from enclave_cc.node.shim.agent_log import AgentLog
 from enclave_cc.node.shim.arguments import Arguments, UsageError
+from enclave_cc.node.shim.console import Console
 from enclave_cc.node.shim.directories import remove_tree
 from enclave_cc.node.shim.enclave import app_config_id
+from enclave_cc.node.shim.failures import Failure
 from enclave_cc.node.shim.initdata import ANNOTATIONS, RefusedInitdata, initdata_of
 from enclave_cc.node.shim.json_text import InvalidJson, dumps, loads
 from enclave_cc.node.shim.pump import Pump, into
 from enclave_cc.node.shim.reactor import Reactor
 from enclave_cc.node.shim.request_id import fresh_request_id
 from enclave_cc.node.shim.settings import InvalidSettings, Settings
+from enclave_cc.node.shim.stdio import Streams
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),
@@ -155,6 +159,40 @@ def test_the_agents_log_stays_bounded(tmp_path):
         log.write(b"x" * 10_000)
     os.close(log.descriptor)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1 << 20
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_agents_output(tmp_path):
+    log = AgentLog(str(tmp_path / "agent.log"))
+    os.close(log.descriptor)
+    log.descriptor = os.open("/dev/full", os.O_WRONLY)
+    assert log.write(b"x" * 100) == 100
+    os.close(log.descriptor)
+
+
+def test_a_tree_may_be_deeper_than_calls_can_be_nested(tmp_path):
+    deepest = os.open(tmp_path, os.O_PATH)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=deepest)
+        below = os.open("d", os.O_PATH, dir_fd=deepest)
+        os.close(deepest)
+        deepest = below
+    os.close(deepest)
+    remove_tree(str(tmp_path / "d"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "kind"), [("stdin", "absent"), ("stdin", "file"), ("stdout", "absent")])
+def test_a_terminal_whose_streams_cannot_be_used_leaves_nothing_open(tmp_path, name, kind):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    paths = {"stdin": str(tmp_path / "pipe"), "stdout": str(tmp_path / "pipe"), name: str(tmp_path / kind)}
+    reactor = Reactor()
+    before = sorted(Path("/proc/self/fd").iterdir())
+    master, terminal = os.openpty()
+    os.close(terminal)
+    with pytest.raises(Failure):
+        Console(reactor, master, Streams(**paths, stderr="", terminal=True))
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_trees_are_removed_without_following_links(tmp_path):

@@ -173,3 +173,15 @@ def test_a_handler_that_fails_does_not_end_the_loop(reactor, capsys):
     finish(reactor, task)
     os.close(readable)
     os.close(writable)
+
+
+def test_a_deadline_in_another_century_does_not_end_the_loop(reactor):
+    reactor.later(1e10, lambda: None)
+    read, write = os.pipe()
+    os.write(write, b"x")
+    seen = []
+    reactor.watch(read, READABLE, seen.append)
+    reactor.turn()
+    assert seen
+    os.close(read)
+    os.close(write)

@@ -31,7 +31,8 @@ class Served:
         plain = self.listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, listener.detach())
         self.server = RpcServer(self.reactor, plain, frozenset({"Wait"}))
         handlers = dict.fromkeys(TASK_V2.methods, self.fail)
-        self.server.add(TASK_V2, {**handlers, "Connect": self.connect, "Wait": self.wait, "Start": self.wait})
+        mine = {"Connect": self.connect, "Wait": self.wait, "Start": self.wait, "Pids": self.nonsense}
+        self.server.add(TASK_V2, {**handlers, **mine})
         self.thread = threading.Thread(target=self.reactor.run, daemon=True)
         self.thread.start()
 
@@ -40,6 +41,9 @@ class Served:
 
     async def wait(self, request):
         await self.reactor.sleep(30)
+
+    async def nonsense(self, request):
+        return {"processes": 7}
 
     async def fail(self, request):
         raise Failure(ttrpc.NOT_FOUND, "nothing here", None) if request["id"] else RuntimeError("our fault")
@@ -155,6 +159,18 @@ def test_failures_keep_their_status_and_our_own_faults_are_internal(client):
     assert client.status() == ttrpc.NOT_FOUND
     client.ask(3, "State", id="")
     assert client.status() == ttrpc.INTERNAL
+
+
+def test_an_answer_that_cannot_be_written_is_our_own_fault_and_still_an_answer(client):
+    client.ask(1, "Pids", id="x")
+    assert client.status() == ttrpc.INTERNAL
+    client.works(3)
+
+
+def test_a_deadline_beyond_all_bounds_is_none(client):
+    client.ask(1, "Connect", timeout_nano=(1 << 63) - 1, id="hello")
+    assert client.receive()[0] == 1
+    client.works(3)
 
 
 @pytest.mark.parametrize("method", ["Wait", "Start"])

@@ -17,6 +17,7 @@ from enclave_cc.formats.dcap.verify import verify_quote
 from enclave_cc.formats.jose.jwk import EcPublicJwk
 from enclave_cc.formats.kbs.messages import Attestation
 from enclave_cc.formats.kbs.runtime_data import report_data
+from enclave_cc.formats.sgx.quote import QuoteV3
 from enclave_cc.platform.simulated.pcs_server import PcsServer
 from enclave_cc.trustee.appraisal.claims import sgx_claims
 from enclave_cc.trustee.appraisal.collateral import (
@@ -144,8 +145,9 @@ def test_collateral_of_a_simulated_platform_is_fetched(platform, attestation):
     assert verifier.verify(attestation).isv_prod_id == 1
 
 
-def test_a_collateral_service_that_is_away_is_no_refusal(attestation):
-    verifier = SgxVerifier(Tee.SGX_SIM, IntelRoot(), collateral_service("http://127.0.0.1:9", now), now)
+def test_a_collateral_service_that_is_away_is_no_refusal(platform, attestation):
+    root = SimulatedRoot(platform.pki.root.der)
+    verifier = SgxVerifier(Tee.SGX_SIM, root, collateral_service("http://127.0.0.1:9", now), now)
     with pytest.raises(UnavailableError):
         verifier.verify(attestation)
 
@@ -171,3 +173,33 @@ def test_claims_of_a_genuine_quote_are_named_as_existing_policies_read_them(vect
     assert {"attributes.flags", "attributes.xfrm", "config_id", "isv_family_id"} <= set(claims["body"])
     assert bytes.fromhex("".join(claims["body"].values())) == quote[48:432]
     assert bytes.fromhex("".join(claims["header"].values())) == quote[:48]
+
+
+def test_nothing_is_fetched_for_a_chain_under_another_root(attestation):
+    def fetch(_):
+        raise AssertionError("a stranger made the broker fetch")
+
+    with pytest.raises(RefusedError) as caught:
+        SgxVerifier(Tee.SGX, IntelRoot(), fetch, now).verify(attestation)
+    assert caught.value.code == "quote-root-unknown"
+
+
+def test_the_spelling_of_a_chain_does_not_cost_another_fetch(platform):
+    quote = base64.b64decode(platform.evidence(bytes(48))["quote"])
+    chain = QuoteV3.parse(quote).certification_data
+    fetched = []
+
+    def fetch(_):
+        fetched.append(1)
+        return platform.collateral()
+
+    cache = CollateralCache(fetch, now)
+    for spelling in (chain, chain + bytes(4), b"a comment\n" + chain):
+        rewritten = quote.replace(chain, spelling)
+        sizes = [len(data).to_bytes(4, "little") for data in (chain, spelling)]
+        # The length of the chain stands before it, and the length of all signature data before that.
+        start = rewritten.index(spelling)
+        rewritten = rewritten[: start - 4] + sizes[1] + rewritten[start:]
+        total = int.from_bytes(quote[432:436], "little") + len(spelling) - len(chain)
+        cache(rewritten[:432] + total.to_bytes(4, "little") + rewritten[436:])
+    assert len(fetched) == 1

@@ -8,6 +8,7 @@ import pytest
 
 from enclave_cc.core.findings import Finding, Outcome, equal
 from enclave_cc.core.request_id import fresh_request_id
+from enclave_cc.trustee.audit.allowance import Allowance
 from enclave_cc.trustee.audit.log import AuditLog, Event
 from enclave_cc.trustee.explanation import explain
 from enclave_cc.trustee.stores.sqlite import SqliteStore
@@ -73,3 +74,17 @@ def test_an_unknown_request_says_where_to_look_next(log):
     explanation = explain(fresh_request_id(), ())
     assert explanation["events"] == []
     assert "did not reach this broker" in explanation["remedy"]
+
+
+def test_an_allowance_fills_again_slowly_and_no_further_than_its_brim():
+    clock = [0.0]
+    allowance = Allowance(lambda: clock[0], burst_bytes=1 << 20)
+    entries = 0
+    while allowance.take(1000):
+        entries += 1
+    assert entries == (1 << 20) // 1512
+    clock[0] += 10
+    assert [allowance.take(1000) for _ in range(8)] == [True] * 7 + [False]
+    clock[0] += 1e9
+    assert not allowance.take(1 << 20)
+    assert allowance.take(1 << 19)

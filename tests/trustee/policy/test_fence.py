@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from enclave_cc.core.errors import InvalidInputError, RefusedError
+from enclave_cc.core.errors import InvalidInputError, RefusedError, UnavailableError
 from enclave_cc.trustee.policy import worker
-from enclave_cc.trustee.policy.engine import PolicyEngine
+from enclave_cc.trustee.policy.engine import PolicyEngine, _Worker
 from enclave_cc.trustee.policy.library import PolicyId, PolicyLibrary, default_text, parse_policy_id
 from enclave_cc.trustee.stores.sqlite import SqliteStore
 
@@ -43,7 +44,7 @@ def allow(engine, policy, document=None, **data):
 def test_a_policy_that_does_not_end_is_killed_and_the_next_one_runs():
     engine = PolicyEngine(workers=1, deadline_s=1)
     start = time.monotonic()
-    with pytest.raises(RefusedError):
+    with pytest.raises(UnavailableError):
         allow(engine, LOOP)
     assert time.monotonic() - start < 5
     assert allow(engine, "package policy\nallow := true") is True
@@ -54,7 +55,7 @@ def test_a_policy_that_takes_much_memory_is_killed_long_before_its_deadline():
     engine = PolicyEngine(workers=1, deadline_s=60)
     assert allow(engine, "package policy\nallow := true") is True
     start = time.monotonic()
-    with pytest.raises(RefusedError, match="did not evaluate") as caught:
+    with pytest.raises(UnavailableError, match="did not evaluate") as caught:
         allow(engine, "package policy\nallow := count(numbers.range(1, 20000000)) > 0\n")
     assert "memory" in str(caught.value.__cause__)
     assert time.monotonic() - start < 30
@@ -103,6 +104,76 @@ def test_a_worker_that_was_killed_is_replaced(engine):
     fresh._idle.put(process)
     assert allow(fresh, "package policy\nallow := true") is True
     fresh.close()
+
+
+def test_a_worker_that_dies_over_an_evaluation_is_a_fault_of_ours(monkeypatch):
+    fresh = PolicyEngine(workers=1)
+    assert allow(fresh, "package policy\nallow := true") is True
+
+    def killed(worker, size, deadline):
+        worker.process.kill()
+        worker.process.wait()
+        return original(worker, size, deadline)
+
+    original = _Worker._exactly
+    monkeypatch.setattr(_Worker, "_exactly", killed)
+    with pytest.raises(UnavailableError) as caught:
+        allow(fresh, "package policy\nallow := true")
+    assert caught.value.code == "policy-evaluation-failed"
+    monkeypatch.undo()
+    assert allow(fresh, "package policy\nallow := true") is True
+    fresh.close()
+
+
+def test_workers_that_do_not_start_do_not_use_up_the_pool(monkeypatch):
+    fresh = PolicyEngine(workers=1, deadline_s=1)
+    monkeypatch.setattr("enclave_cc.trustee.policy.engine.sys.executable", "/nonexistent")
+    for _ in range(3):
+        with pytest.raises(UnavailableError) as caught:
+            allow(fresh, "package policy\nallow := true")
+        assert caught.value.code == "policy-engine-unavailable"
+        assert "no policy worker starts" in caught.value.detail
+    monkeypatch.undo()
+    assert allow(fresh, "package policy\nallow := true") is True
+    fresh.close()
+
+
+def test_a_worker_that_cannot_be_killed_does_not_use_up_the_pool(monkeypatch):
+    fresh = PolicyEngine(workers=1, deadline_s=1)
+    monkeypatch.setattr("enclave_cc.trustee.policy.engine._GRACE_S", 0)
+    survivors = []
+
+    def survive(process):
+        survivors.append(process)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", survive)
+    with pytest.raises(UnavailableError):
+        allow(fresh, LOOP)
+    monkeypatch.undo()
+    for survivor in survivors:
+        survivor.kill()
+        survivor.wait()
+    assert allow(fresh, "package policy\nallow := true") is True
+    fresh.close()
+
+
+def test_nobody_waits_for_ever_behind_slow_policies():
+    fresh = PolicyEngine(workers=1, deadline_s=0.2)
+    taken = fresh._idle.get()
+    with pytest.raises(UnavailableError) as caught:
+        allow(fresh, "package policy\nallow := true")
+    assert caught.value.code == "policy-engine-unavailable"
+    fresh.close()
+    fresh._idle.put(taken)
+    fresh.close()
+
+
+def test_a_policy_that_does_not_end_cannot_be_set(library):
+    slow = PolicyLibrary(library.store, PolicyEngine(workers=1, deadline_s=1))
+    with pytest.raises(InvalidInputError):
+        slow.set(PolicyId.RESOURCE, LOOP)
+    slow.engine.close()
+    assert library.text(PolicyId.RESOURCE) == default_text("resource.rego")
 
 
 def test_undefined_is_not_an_answer(engine):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from enclave_cc.core.errors import InvalidInputError, RefusedError
+from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, RefusedError
 from enclave_cc.trustee.audit import chain
 from enclave_cc.trustee.stores.port import Namespace
 from enclave_cc.trustee.stores.sqlite import SqliteStore
@@ -155,3 +158,45 @@ def test_what_was_confirmed_survives_a_kill(path):
     assert length > confirmed
     assert int(store.get(Namespace.RESOURCE, "a/b/c")) >= confirmed
     store.close()
+
+
+def test_a_transaction_is_all_or_nothing_for_every_thread(store):
+    with contextlib.suppress(ZeroDivisionError), store.transaction():
+        store.put(Namespace.RESOURCE, "a", b"1")
+        append(store, "one")
+        raise ZeroDivisionError
+    assert store.keys(Namespace.RESOURCE) == ()
+    assert store.head().length == 0
+    with store.transaction(), store.transaction():
+        store.put(Namespace.RESOURCE, "a", b"1")
+        append(store, "one")
+    assert store.keys(Namespace.RESOURCE) == ("a",)
+    assert store.head().length == 1
+
+
+def test_other_threads_do_not_write_into_a_transaction(store):
+    with ThreadPoolExecutor(1) as pool:
+        with contextlib.suppress(ZeroDivisionError), store.transaction():
+            other = pool.submit(append, store, "of another thread")
+            time.sleep(0.1)
+            assert not other.done()
+            raise ZeroDivisionError
+        other.result(5)
+    assert store.head().length == 1
+
+
+def test_a_change_that_cannot_be_committed_does_not_block_those_after_it(store):
+    store._connection.executescript(
+        "PRAGMA foreign_keys = ON; CREATE TABLE above (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE below (id INTEGER REFERENCES above DEFERRABLE INITIALLY DEFERRED);"
+    )
+    with pytest.raises(EnclaveCcError), store.transaction():
+        store._connection.execute("INSERT INTO below VALUES (1)")
+    append(store, "one")
+    assert store.head().length == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_so(tmp_path):
+    with pytest.raises(InvalidInputError) as caught:
+        SqliteStore(tmp_path / "absent" / "store.sqlite")
+    assert caught.value.code == "store-unusable"

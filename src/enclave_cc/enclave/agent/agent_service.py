@@ -40,15 +40,19 @@ class AgentService:
 
     def prepare(self, request: dict[str, Any], _: CallContext) -> dict[str, Any]:
         """Prepare a container's root file system; repetitions join."""
-        prepared = self._preparations.prepare(
-            PrepareRequest(
-                container_id=request["container_id"],
-                image=request["image"],
-                manifest_digest=request["manifest_digest"],
-                spec=request["spec"],
-                request_id=parse_request_id(request["request_id"]),
-            )
+        wanted = PrepareRequest(
+            container_id=request["container_id"],
+            image=request["image"],
+            manifest_digest=request["manifest_digest"],
+            spec=request["spec"],
+            request_id=parse_request_id(request["request_id"]),
         )
+        try:
+            result = self._preparations.join(wanted)
+        except EnclaveCcError as error:
+            self._reporter.refused(wanted.request_id, error)
+            raise
+        prepared = result.result()
         return {
             "image_digest": prepared.image_digest,
             "sealed_image": prepared.sealed_image,

@@ -81,7 +81,7 @@ class AttestationService:
                     "too-many-handshakes", "too many handshakes are open", stage=Stage.LOCAL_ATTESTATION
                 )
             self._sessions[context.connection] = session
-        context.on_close.append(lambda: self._forget(context.connection))
+        context.when_closed(lambda: self._forget(context.connection))
         try:
             with session.lock:
                 return {"message": session.handshake.reply(request["message"], now=self._clock())}

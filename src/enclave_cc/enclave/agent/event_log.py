@@ -7,6 +7,7 @@ or a key. Values go to the owner through the broker.
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, TextIO
 
@@ -33,3 +34,18 @@ class EventLog:
                 self._stream.flush()
             except (OSError, ValueError):
                 return
+
+
+class FaultHandler(logging.Handler):
+    """Writes what libraries log as events that say where and what kind, without words or tracebacks."""
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        kind = record.exc_info[0] if record.exc_info else None
+        self._log.event(
+            "fault", at=f"{record.name}:{record.lineno}", error=kind.__name__ if kind is not None else ""
+        )

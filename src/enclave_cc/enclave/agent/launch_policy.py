@@ -85,11 +85,7 @@ def approve_launch(
         _user_finding(spec.process, image, policy),
         *mount_findings(spec.mounts, policy),
     )
-    Verdict(findings).require(
-        "launch-policy-refused",
-        "the owner's policy refuses how the container would start",
-        stage=Stage.LAUNCH,
-    )
+    _require(findings)
     free = policy.insecure_unrestricted
     configuration = LaunchConfiguration(
         args=spec.process.args,
@@ -104,15 +100,29 @@ def approve_launch(
 
 
 def launch_as_built(image: ImageProcess, policy: WorkloadPolicy, *, image_digest: str) -> LaunchConfiguration:
-    """Return the configuration of an image that is pulled before anybody specified a container."""
+    """
+    Return the configuration of an image that is pulled before anybody specified a container.
+
+    Its own command needs the owner's consent too: raise ``RefusedError`` (``launch-policy-refused``).
+    """
+    args = (*image.entrypoint, *image.cmd)
+    _require((_args_finding(args, image, policy),))
     return LaunchConfiguration(
-        args=(*image.entrypoint, *image.cmd),
+        args=args,
         env=image.env,
         cwd=image.working_dir or "/",
         user=image.user,
         image_digest=image_digest,
         exec_allowed=policy.exec,
         mounts=usual_mounts(),
+    )
+
+
+def _require(findings: tuple[Finding, ...]) -> None:
+    Verdict(findings).require(
+        "launch-policy-refused",
+        "the owner's policy refuses how the container would start",
+        stage=Stage.LAUNCH,
     )
 
 

@@ -6,14 +6,16 @@ Its configuration is the measured initdata; there are no switches, no environmen
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import EnclaveCcError
-from enclave_cc.enclave.agent.event_log import EventLog
+from enclave_cc.enclave.agent.event_log import EventLog, FaultHandler
 from enclave_cc.enclave.agent.identity import AgentPaths
 from enclave_cc.enclave.agent.serve import compose
 from enclave_cc.enclave.hardening import harden_process
@@ -29,12 +31,15 @@ def main() -> int:
     """Serve until SIGTERM; return the exit status of a refusal if the agent must not serve."""
     harden_process(may_gain_privileges=False)
     paths = AgentPaths.below(Path("/"))
-    return serve(paths, lambda: SimulatedProcessor(str(paths.platform_socket)))
-
-
-def serve(paths: AgentPaths, open_processor: Callable[[], Processor]) -> int:
-    """Compose, start, wait for SIGTERM or SIGINT, stop."""
     log = EventLog(sys.stderr, clock=time.time)
+    # Without a handler of ours Python would write texts and tracebacks where the host reads.
+    logging.basicConfig(handlers=[FaultHandler(log)])
+    threading.excepthook = lambda fault: log.event("fault", at="thread", error=fault.exc_type.__name__)
+    return serve(paths, lambda: SimulatedProcessor(str(paths.platform_socket)), log)
+
+
+def serve(paths: AgentPaths, open_processor: Callable[[], Processor], log: EventLog) -> int:
+    """Compose, start, wait for SIGTERM or SIGINT, stop."""
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     try:

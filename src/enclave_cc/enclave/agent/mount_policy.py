@@ -2,7 +2,8 @@
 Which mounts the host may lay over a container's root file system.
 
 A mount hides or replaces what the sealed image holds, so each destination needs a reason: the kernel's own
-file systems by type, the files that every kubelet brings, or the owner's list.
+file systems by type, the files that every kubelet brings, or the owner's list. A device node does the
+same, and has its place below ``/dev``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.findings import Finding, Outcome
 from enclave_cc.formats.launch import ApprovedMount
+from enclave_cc.formats.oci.runtime_spec import DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,6 +42,24 @@ _KUBELET_FILES: Final = frozenset(
         "/dev/termination-log",
     }
 )
+# What the runtime makes itself (OCI runtime specification, "Default Devices" and "/dev symbolic links");
+# a host that makes them could give /dev/urandom the zeros of /dev/zero.
+_DEFAULT_DEVICES: Final = frozenset(
+    {
+        "/dev/null",
+        "/dev/zero",
+        "/dev/full",
+        "/dev/random",
+        "/dev/urandom",
+        "/dev/tty",
+        "/dev/console",
+        "/dev/ptmx",
+        "/dev/fd",
+        "/dev/stdin",
+        "/dev/stdout",
+        "/dev/stderr",
+    }
+)
 _SERVICE_ACCOUNTS: Final = ("/run/secrets/kubernetes.io/", "/var/run/secrets/kubernetes.io/")
 
 
@@ -66,8 +86,10 @@ def _finding(mount: SpecMount, policy: WorkloadPolicy) -> Finding:
         return Finding(
             "launch.mount", outcome, " or ".join(sorted(kinds)), actual, "let the runtime mount it"
         )
-    if _is_of_the_kubelet(mount.destination) or any(
-        fnmatchcase(mount.destination, rule) for rule in policy.mounts
+    if (
+        _is_of_the_kubelet(mount.destination)
+        or _is_device_of_the_node(mount)
+        or any(fnmatchcase(mount.destination, rule) for rule in policy.mounts)
     ):
         return Finding("launch.mount", Outcome.PASSED, "an allowed destination", actual)
     remedy = "allow the destination in [workload] mounts, or remove the volume from the pod"
@@ -76,3 +98,9 @@ def _finding(mount: SpecMount, policy: WorkloadPolicy) -> Finding:
 
 def _is_of_the_kubelet(destination: str) -> bool:
     return destination in _KUBELET_FILES or destination.startswith(_SERVICE_ACCOUNTS)
+
+
+def _is_device_of_the_node(mount: SpecMount) -> bool:
+    """Tell a graphics card and the like, which device plugins add, from what every program relies on."""
+    path = mount.destination
+    return mount.kind == DEVICE and path.startswith("/dev/") and path not in _DEFAULT_DEVICES

@@ -131,11 +131,13 @@ class ImagePipeline:
 
     def _approve(self, request: PrepareRequest, image: VerifiedImage) -> LaunchConfiguration:
         policy, image_digest = self._pod.settings.workload, str(image.manifest_digest)
-        if not request.spec:
-            return launch_as_built(image.config, policy, image_digest=image_digest)
-        launch, _ = approve_launch(
-            RuntimeSpec.parse(request.spec), image.config, policy, image_digest=image_digest
-        )
+        if request.spec:
+            spec = RuntimeSpec.parse(request.spec)
+            launch, _ = approve_launch(spec, image.config, policy, image_digest=image_digest)
+        else:
+            launch = launch_as_built(image.config, policy, image_digest=image_digest)
+        # What could not be released is refused now, not after every layer.
+        launch.to_bytes()
         return launch
 
     def _seal(
@@ -143,7 +145,6 @@ class ImagePipeline:
     ) -> tuple[Path, Secret, bytes]:
         """Seal all layers under a fresh key into a fresh directory; leave neither behind on failure."""
         directory = self._pod.sealed_root / secrets.token_hex(_DIRECTORY_NAME_BYTES)
-        directory.mkdir(mode=0o700)
         fdk = Secret.random()
         try:
             binding = Binding(self._pod.pod_uid, request.container_id, str(image.manifest_digest))

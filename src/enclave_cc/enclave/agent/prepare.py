@@ -56,6 +56,7 @@ class Prepared:
 class _Job:
     request: PrepareRequest
     result: Future[Prepared]
+    discarded: bool = False
 
 
 class Preparations:
@@ -77,45 +78,45 @@ class Preparations:
 
     def prepare(self, request: PrepareRequest) -> Prepared:
         """Start the work or join it, and wait for the result; raise what the pipeline raised."""
+        return self.join(request).result()
+
+    def join(self, request: PrepareRequest) -> Future[Prepared]:
+        """Start the work or join it; raise the error family for a request that never reaches the pipeline."""
         _check(request)
-        return self._join(request).result()
+        with self._lock:
+            job = self._jobs.get(request.container_id)
+            if job is None:
+                return self._begin(request)
+        if job.discarded:
+            # Its end makes room; two at once would void each other's keys.
+            raise _already_prepared("a container that is not being discarded", request.container_id)
+        if job.request != request:
+            raise _already_prepared(job.request.image, request.image)
+        return job.result
 
     def launch_of(self, container_id: str) -> LaunchConfiguration:
         """Return how a prepared container may start; raise ``InvalidInputError`` for an unknown one."""
         with self._lock:
             job = self._jobs.get(container_id)
-        if job is None or not job.result.done():
+        if job is None or job.discarded or not job.result.done():
             raise InvalidInputError("container-unknown", "no such container is prepared", stage=Stage.EXEC)
         return job.result.result().launch
 
     def discard(self, container_id: str) -> None:
         """Forget a container, now or as soon as its preparation ends; unknown ones are no error."""
         with self._lock:
-            job = self._jobs.pop(container_id, None)
-        if job is not None:
-            job.result.add_done_callback(lambda result: self._cleanup(container_id, result))
-
-    def _join(self, request: PrepareRequest) -> Future[Prepared]:
-        with self._lock:
-            job = self._jobs.get(request.container_id)
-            if job is None:
-                return self._begin(request)
-        if job.request != request:
-            finding = Finding("prepare.same-arguments", Outcome.FAILED, job.request.image, request.image)
-            raise RefusedError(
-                "container-already-prepared",
-                "this container is being prepared with other arguments",
-                stage=Stage.REQUEST,
-                findings=(finding,),
-            )
-        return job.result
+            job = self._jobs.get(container_id)
+            if job is None or job.discarded:
+                return
+            job.discarded = True
+        job.result.add_done_callback(lambda _: self._cleanup(job))
 
     def _begin(self, request: PrepareRequest) -> Future[Prepared]:
         if len(self._jobs) >= self._max_containers:
             raise RefusedError("too-many-containers", "the pod has too many containers", stage=Stage.REQUEST)
         job = _Job(request, Future())
-        self._jobs[request.container_id] = job
         threading.Thread(target=self._work, args=(job,), name="prepare", daemon=True).start()
+        self._jobs[request.container_id] = job
         return job.result
 
     def _work(self, job: _Job) -> None:
@@ -134,15 +135,30 @@ class Preparations:
             job.result.set_result(prepared)
 
     def _fail(self, job: _Job, error: EnclaveCcError) -> None:
-        """Forget the job before its callers hear of the failure, so that a repetition starts afresh."""
+        """Drop the job before its callers hear of the failure, so that a repetition starts afresh."""
+        self._drop(job)
+        job.result.set_exception(error)
+
+    def _cleanup(self, job: _Job) -> None:
+        try:
+            if job.result.exception() is None:
+                self._forget(job.request.container_id, job.result.result())
+        finally:
+            self._drop(job)
+
+    def _drop(self, job: _Job) -> None:
         with self._lock:
             if self._jobs.get(job.request.container_id) is job:
                 del self._jobs[job.request.container_id]
-        job.result.set_exception(error)
 
-    def _cleanup(self, container_id: str, result: Future[Prepared]) -> None:
-        if result.exception() is None:
-            self._forget(container_id, result.result())
+
+def _already_prepared(expected: str, actual: str) -> RefusedError:
+    return RefusedError(
+        "container-already-prepared",
+        "this container is being prepared with other arguments or discarded",
+        stage=Stage.REQUEST,
+        findings=(Finding("prepare.same-arguments", Outcome.FAILED, expected, actual),),
+    )
 
 
 def _check(request: PrepareRequest) -> None:

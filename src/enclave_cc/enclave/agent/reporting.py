@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -16,13 +17,15 @@ from enclave_cc.core.errors import EnclaveCcError, Stage
 from enclave_cc.core.findings import Finding, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from enclave_cc.enclave.agent.broker import BrokerSession
     from enclave_cc.enclave.agent.event_log import EventLog
 
 # A person reads these; the failed ones come first, so a cut loses only what passed.
 MAX_FINDINGS: Final = 100
+# Half of what a broker takes; foreign texts in a hundred findings could be more than all of it.
+MAX_FINDINGS_BYTES: Final = 512 << 10
 # Each costs the broker an attestation; a host that provokes more of them gets no further ones.
 MAX_SESSIONS_FOR_REPORTS: Final = 256
 # How long a refusal waits for a report that needs an attestation of its own; callers give up after 10 s.
@@ -45,6 +48,7 @@ class Reporter:
         if session is None and error.stage in _OF_THE_BROKER:
             return
         if session is None and next(self._sessions) > MAX_SESSIONS_FOR_REPORTS:
+            self._log.event("report-undelivered", request=request_id, code=error.code, stage=str(error.stage))
             return
         if session is not None:
             self._tell(request_id, error, session)
@@ -65,11 +69,21 @@ class Reporter:
 
 
 def _for_the_owner(error: EnclaveCcError) -> list[Finding]:
-    findings = sorted(error.findings, key=lambda finding: finding.outcome is not Outcome.FAILED)[
-        :MAX_FINDINGS
-    ]
+    findings = list(
+        _fitting(sorted(error.findings, key=lambda finding: finding.outcome is not Outcome.FAILED))
+    )
     if not any(finding.outcome is Outcome.FAILED for finding in findings):
         findings.insert(
             0, Finding(error.code, Outcome.FAILED, "", error.detail or error.summary, error.remedy)
         )
     return findings
+
+
+def _fitting(findings: list[Finding]) -> Iterator[Finding]:
+    """Yield as many as one report may hold."""
+    room = MAX_FINDINGS_BYTES
+    for finding in findings[:MAX_FINDINGS]:
+        room -= len(json.dumps(finding.to_json()))
+        if room < 0:
+            return
+        yield finding

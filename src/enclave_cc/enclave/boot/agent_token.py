@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 # RFC 9711 submodule and the claim in which Trustee puts what the evidence said.
 _SUBMODULE: Final = "cpu0"
 _EVIDENCE: Final = "ear.veraison.annotated-evidence"
+_TRUST_VECTOR: Final = "ear.trustworthiness-vector"
+# AR4SI, "executables": recognised and approved. A token alone says only that the evidence was genuine.
+_AFFIRMED: Final = range(2, 32)
 
 
 class AgentToken:
@@ -45,7 +49,7 @@ class AgentToken:
         Raise ``RefusedError`` (``agent-token-refused``) unless the broker vouches for exactly this agent.
 
         (1) ES256 under the pinned key; (2) not expired; (3) the evidence was of this kind of processor;
-        (4) and measured what the agent's REPORT says.
+        (4) and measured what the agent's REPORT says; (5) which the broker knows as a good program.
         """
         if self._settings.broker_url is None:
             return
@@ -65,12 +69,14 @@ class AgentToken:
                 raise _refused("the pinned key is no elliptic curve key")
             payload = verify_es256(token.decode("ascii"), key).payload
             return Fields(strict_json.loads(payload, max_bytes=MAX_TOKEN_CHARS), "token")
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, UnsupportedAlgorithm) as error:
             raise _refused(str(error)) from error
 
     def _findings(self, claims: Fields, agent: ReportBody) -> tuple[Finding, ...]:
         now, expires = int(self._clock()), claims.integer("exp")
-        evidence = claims.object("submods").object(_SUBMODULE).object(_EVIDENCE)
+        submodule = claims.object("submods").object(_SUBMODULE)
+        evidence = submodule.object(_EVIDENCE)
+        executables = submodule.object(_TRUST_VECTOR).integer("executables", default=0)
         body = evidence.object(self._tee).object("body")
         kinds = sorted(name for name in evidence.names() if name == self._tee)
         return (
@@ -86,6 +92,13 @@ class AgentToken:
                 "token.mr_enclave",
                 expected=agent.mr_enclave.hex(),
                 actual=body.text("mr_enclave", default=""),
+            ),
+            Finding(
+                "token.executables",
+                Outcome.PASSED if executables in _AFFIRMED else Outcome.FAILED,
+                f"{_AFFIRMED.start} to {_AFFIRMED.stop - 1} (affirming)",
+                str(executables),
+                "register the agent's measurement at the broker",
             ),
         )
 

@@ -8,6 +8,7 @@ matters for security is checked by local attestation.
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -17,7 +18,7 @@ from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, Stage
 from enclave_cc.core.fields import FieldError, Fields
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Iterator
 
 # A dozen paths of at most 4096 bytes each.
 MAX_LINE_BYTES: Final = 1 << 16
@@ -91,13 +92,14 @@ class Control:
         return BootOrder.parse(line) if line else None
 
     def is_told_to_stop(self) -> bool:
-        """Read what is there, once ``fileno`` is readable; ``stop``, an error and the end mean stop."""
+        """Read what is there and wait for no more; ``stop``, nonsense, an error and the end mean stop."""
         try:
-            line = self._read_line()
-            message = strict_json.loads(line, max_bytes=MAX_LINE_BYTES) if line else None
-        except (OSError, InvalidInputError, strict_json.InvalidJsonError):
+            ended = not self._receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            ended = False
+        except (OSError, InvalidInputError):
             return True
-        return message is None or (isinstance(message, dict) and message.get("stop") is True)
+        return ended or any(map(_means_stop, self._lines()))
 
     def started(self, pid: int) -> None:
         """Answer the order: the container was created."""
@@ -126,18 +128,33 @@ class Control:
 
     def _read_line(self) -> bytes:
         """Return the next line, empty at the end; raise ``InvalidInputError`` for one that is too long."""
-        while b"\n" not in self._received:
-            if len(self._received) > MAX_LINE_BYTES:
-                raise InvalidInputError(
-                    "boot-order-invalid", "the shim's order is too long", stage=Stage.REQUEST
-                )
-            data = self._connection.recv(_READ_BYTES)
-            if not data:
+        while (line := next(self._lines(), None)) is None:
+            if not self._receive():
                 return b""
-            self._received += data
-        line, _, rest = bytes(self._received).partition(b"\n")
-        self._received = bytearray(rest)
         return line
+
+    def _lines(self) -> Iterator[bytes]:
+        """Take the whole lines that are here."""
+        while b"\n" in self._received:
+            line, _, rest = bytes(self._received).partition(b"\n")
+            self._received = bytearray(rest)
+            yield line
+
+    def _receive(self, flags: int = 0) -> bool:
+        """Add to what was received; tell whether there may be more."""
+        data = self._connection.recv(_READ_BYTES, flags)
+        self._received += data
+        if len(self._received) > MAX_LINE_BYTES and b"\n" not in self._received:
+            raise InvalidInputError("boot-order-invalid", "the shim's order is too long", stage=Stage.REQUEST)
+        return bool(data)
+
+
+def _means_stop(line: bytes) -> bool:
+    try:
+        message = strict_json.loads(line, max_bytes=MAX_LINE_BYTES)
+    except strict_json.InvalidJsonError:
+        return True
+    return message is None or (isinstance(message, dict) and message.get("stop") is True)
 
 
 def _path(fields: Fields, name: str) -> Path:

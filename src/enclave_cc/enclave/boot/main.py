@@ -57,7 +57,8 @@ def _run(control: Control, order: BootOrder, cleanup: ExitStack) -> None:
     cleanup.callback(link.close)
     poison = Poison()
     try:
-        container, pid = launch(order, link, poison.notice, cleanup)
+        with poison.explaining():
+            container, pid = launch(order, link, poison.notice, cleanup)
     except EnclaveCcError as error:
         link.refused(error)
         raise

@@ -11,11 +11,14 @@ from __future__ import annotations
 import os
 import select
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import EnclaveCcError, RefusedError, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from enclave_cc.core.findings import Finding
     from enclave_cc.enclave.boot.attest import AgentLink
     from enclave_cc.enclave.boot.container import Container
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 POISONED: Final = "sealed-chunk-refused"
 # Enough for the failed read to return to the workload, whose log then names the file.
 _GRACE_S: Final = 0.2
+# The news starts on its way before the failed read returns; only a failed launch waits for it.
+_NEWS_S: Final = 0.2
 
 
 class Poison:
@@ -43,9 +48,32 @@ class Poison:
             self.finding = finding
             os.eventfd_write(self._wakeup, 1)
 
+    def refusal(self) -> RefusedError:
+        """Say what was found."""
+        return RefusedError(
+            POISONED,
+            "the sealed root file system was changed on disk",
+            stage=Stage.MOUNT,
+            findings=(self.finding,) if self.finding is not None else (),
+        )
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Raise ``refusal()`` for whatever failed inside, if a damaged chunk is behind it."""
+        try:
+            yield
+        except (EnclaveCcError, OSError) as error:
+            noticed, _, _ = select.select([self], [], [], _NEWS_S)
+            if noticed:
+                raise self.refusal() from error
+            raise
+
 
 def supervise(control: Control, poison: Poison, container: Container, link: AgentLink) -> None:
     """Return when the shim wants the container gone; the container may still be there."""
+    if control.is_told_to_stop():
+        # It came together with the order; nothing will become readable.
+        return
     poller = select.poll()
     poller.register(control, select.POLLIN)
     poller.register(poison, select.POLLIN)
@@ -59,12 +87,7 @@ def supervise(control: Control, poison: Poison, container: Container, link: Agen
 
 
 def _end_poisoned(control: Control, poison: Poison, container: Container, link: AgentLink) -> None:
-    findings = (poison.finding,) if poison.finding is not None else ()
-    link.refused(
-        RefusedError(
-            POISONED, "the sealed root file system was changed on disk", stage=Stage.MOUNT, findings=findings
-        )
-    )
+    link.refused(poison.refusal())
     time.sleep(_GRACE_S)
     control.poisoned(POISONED)
     try:

@@ -1,5 +1,5 @@
 """
-How the kernel reads the tree: EROFS from the served file, or from a loop device on top of it.
+How the kernel gets the tree: EROFS from the served file, EROFS from a loop device on top, or from us.
 
 Which of them works is tried out, not derived from version numbers: some kernels lack one, and some
 file-backed EROFS implementations return zeros for what could not be read. Such a kernel would turn
@@ -13,12 +13,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError, Stage
-from enclave_cc.enclave.rootfs.mounts import MountFlag, attach_loop, mount
+from enclave_cc.enclave.rootfs.fuse_file import serve_file
+from enclave_cc.enclave.rootfs.fuse_tree import serve_tree
+from enclave_cc.enclave.rootfs.mounts import MountFlag, attach_loop, mount, unmount
 from enclave_cc.enclave.rootfs.selftest import SelfTestError, self_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import ExitStack
     from pathlib import Path
+
+    from enclave_cc.enclave.rootfs.fuse_server import Device
 
 
 class Backend(StrEnum):
@@ -26,20 +31,29 @@ class Backend(StrEnum):
 
     EROFS_FILE = "erofs-file"  # Linux 6.12
     EROFS_LOOP = "erofs-loop"  # Linux 6.4
+    FUSE_TREE = "fuse-tree"  # needs no EROFS
 
-    def mount(self, image: Path, target: Path) -> None:
-        """Mount the served file; raise OSError."""
+    def mount(self, device: Device, target: Path, image: Path, cleanup: ExitStack) -> None:
+        """
+        Mount the tree of a device onto the directory ``target``; raise OSError.
+
+        At ``image`` nothing exists; a back end may serve the device there. What must be taken down
+        again is added to ``cleanup``.
+        """
+        if self is Backend.FUSE_TREE:
+            cleanup.callback(serve_tree(device, target).close)
+            return
+        image.touch(mode=0o600)
+        cleanup.callback(image.unlink)
+        cleanup.callback(serve_file(device, image).close)
         if self is Backend.EROFS_FILE:
             mount(os.fspath(image), target, "erofs", MountFlag.READ_ONLY)
-            return
-        device, fd = attach_loop(image)
-        try:
-            mount(device, target, "erofs", MountFlag.READ_ONLY)
-        finally:
-            os.close(fd)
+        else:
+            _mount_loop(image, target)
+        cleanup.callback(unmount, target)
 
 
-PREFERENCE: Final = (Backend.EROFS_FILE, Backend.EROFS_LOOP)
+PREFERENCE: Final = (Backend.EROFS_FILE, Backend.EROFS_LOOP, Backend.FUSE_TREE)
 
 
 class BackendSelector:
@@ -70,3 +84,11 @@ class BackendSelector:
             stage=Stage.MOUNT,
             detail="; ".join(complaints),
         )
+
+
+def _mount_loop(image: Path, target: Path) -> None:
+    device, fd = attach_loop(image)
+    try:
+        mount(device, target, "erofs", MountFlag.READ_ONLY)
+    finally:
+        os.close(fd)

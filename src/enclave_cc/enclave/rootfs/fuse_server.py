@@ -1,10 +1,10 @@
 """
-Serve one read-only file to the kernel, speaking the FUSE protocol on /dev/fuse (linux/fuse.h).
+Mount something over FUSE and answer the kernel's requests on /dev/fuse, from threads of this process.
 
-Mounted onto a plain file, so there is no directory and no name: the kernel asks for attributes and
-for reads, and everything else does not exist. Two threads, so that one slow read never blocks the
-mount. The server must not touch its own mount while it holds the interpreter's lock: it would wait
-for itself. System calls through ``os`` let the lock go; mapping or executing files from it does not.
+What the answers are is decided by the operations of what is served. Two threads, so that one slow read
+never blocks the mount. The process must not touch its own mount while it holds the interpreter's
+lock: it would wait for itself. System calls through ``os`` let the lock go; mapping or executing
+files from the mount does not.
 """
 
 from __future__ import annotations
@@ -12,63 +12,44 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import struct
 import threading
 import time
-from enum import IntEnum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enclave_cc.enclave.rootfs.device import DeviceRefusedError
+from enclave_cc.enclave.rootfs.fuse_protocol import (
+    INIT_BODY,
+    INIT_REPLY,
+    MAJOR,
+    MAX_READ_BYTES,
+    MINOR,
+    PAGE_BYTES,
+    REPLY,
+    REQUEST,
+    Feature,
+    FuseError,
+    Opcode,
+)
 from enclave_cc.enclave.rootfs.mounts import MountFlag, abort_fuse, mount, unmount
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-MAX_READ_BYTES: Final = 1 << 20
-_PAGE_BYTES: Final = 4096
 # FUSE_MIN_READ_BUFFER is 8 KiB; no request that we answer comes near.
 _REQUEST_BYTES: Final = 1 << 16
 _MAX_WRITE_BYTES: Final = 4096
 _THREADS: Final = 2
 _JOIN_S: Final = 2.0
-
-_CLONE: Final = 0x8004E500
-_MAJOR: Final = 7
-_MINOR: Final = 38
-_ASYNC_READ: Final = 1 << 0
-_BIG_WRITES: Final = 1 << 5
-_NO_OPEN_SUPPORT: Final = 1 << 17
-_MAX_PAGES: Final = 1 << 22
-_WANTED_FEATURES: Final = _ASYNC_READ | _BIG_WRITES | _NO_OPEN_SUPPORT | _MAX_PAGES
 _BACKGROUND: Final = 64
 _CONGESTED: Final = 48
-# The file never changes.
-_FOREVER_S: Final = 1 << 30
-
-_REQUEST: Final = struct.Struct("<IIQ24x")  # length, opcode, unique
-_REPLY: Final = struct.Struct("<IiQ")  # length, error, unique
-_READ_BODY: Final = struct.Struct("<8xQI20x")  # offset, size
-_INIT_BODY: Final = struct.Struct("<IIII")  # major, minor, readahead, features
-_INIT_REPLY: Final = struct.Struct("<IIIIHHIIH34x")
-_ATTR_REPLY: Final = struct.Struct("<QI4x QQQ24x12xIIIIIII")
-
+_CLONE: Final = 0x8004E500
+_ALWAYS_WANTED: Final = Feature.ASYNC_READ | Feature.BIG_WRITES | Feature.NO_OPEN_SUPPORT | Feature.MAX_PAGES
+_UNANSWERED: Final = frozenset({Opcode.FORGET, Opcode.INTERRUPT, Opcode.BATCH_FORGET})
 # ENOENT: the request was taken back while it was handed over.
 _RETRY: Final = frozenset({errno.ENOENT, errno.EINTR, errno.EAGAIN})
-
-
-class Opcode(IntEnum):
-    """The requests that get an answer other than "no such function", or none at all."""
-
-    FORGET = 2
-    GETATTR = 3
-    READ = 15
-    INIT = 26
-    INTERRUPT = 36
-    BATCH_FORGET = 42
-
-
-_UNANSWERED: Final = frozenset({Opcode.FORGET, Opcode.INTERRUPT, Opcode.BATCH_FORGET})
 
 
 class Reader(Protocol):
@@ -79,7 +60,7 @@ class Reader(Protocol):
 
 
 class Device(Protocol):
-    """What is served."""
+    """Where the bytes come from."""
 
     size: int
 
@@ -87,26 +68,46 @@ class Device(Protocol):
         """Return a reader for one thread."""
 
 
-class FuseFile:
-    """A device, mounted as a file and served by threads of this process until ``close()``."""
+@dataclass(frozen=True, slots=True)
+class FuseKind:
+    """How a kind of thing is mounted; ``options`` begin with a comma if there are any."""
 
-    def __init__(self, device: Device, mountpoint: Path) -> None:
-        """Mount onto an existing regular file; raise OSError."""
-        self._device = device
+    name: str
+    root_type: int
+    features: Feature
+    options: str
+    flags: MountFlag
+
+
+class Operations(Protocol):
+    """The answers, for one thread."""
+
+    def answer(self, opcode: int, node: int, body: memoryview, out: memoryview) -> int:
+        """
+        Write the answer's body to ``out``; return its size.
+
+        Raise ``FuseError``, ``ENOSYS`` for a request that need not be made again, or
+        ``DeviceRefusedError``.
+        """
+
+
+class FuseMount:
+    """Something mounted and served by threads of this process until ``close()``."""
+
+    def __init__(self, kind: FuseKind, operations: Callable[[], Operations], mountpoint: Path) -> None:
+        """Mount onto an existing file or directory; raise OSError, or what ``operations`` raises."""
+        self._kind = kind
         self._mountpoint = mountpoint
+        sessions = [operations() for _ in range(_THREADS)]
         self._fds = [os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)]
         self._threads: list[threading.Thread] = []
-        options = (
-            f"fd={self._fds[0]},rootmode={stat.S_IFREG:o},user_id=0,group_id=0,max_read={MAX_READ_BYTES}"
-        )
-        flags = MountFlag.READ_ONLY | MountFlag.NO_SUID | MountFlag.NO_DEVICES | MountFlag.NO_EXEC
         try:
-            mount("sealed-image", mountpoint, "fuse.sealed-image", flags, options)
+            self._mount()
         except OSError:
             os.close(self._fds[0])
             raise
         try:
-            self._start()
+            self._start(sessions)
             # The number under which the kernel lists this connection.
             self._connection = os.minor(mountpoint.stat().st_dev)
         except OSError:
@@ -122,15 +123,24 @@ class FuseFile:
             while self._fds:
                 os.close(self._fds.pop())
 
-    def _start(self) -> None:
+    def _mount(self) -> None:
+        kind = self._kind
+        options = f"fd={self._fds[0]},rootmode={kind.root_type:o},user_id=0,group_id=0"
+        options += f",max_read={MAX_READ_BYTES}{kind.options}"
+        flags = MountFlag.READ_ONLY | MountFlag.NO_SUID | MountFlag.NO_DEVICES | kind.flags
+        mount(kind.name, self._mountpoint, f"fuse.{kind.name}", flags, options)
+
+    def _start(self, sessions: list[Operations]) -> None:
         """Answer INIT first: only then can the kernel give each thread a channel of its own."""
-        _Channel(self._fds[0], self._device).serve_one()
-        for _extra in range(1, _THREADS):
+        features = self._kind.features
+        channels = [_Channel(self._fds[0], features, sessions[0])]
+        channels[0].serve_one()
+        for session in sessions[1:]:
             clone = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
             self._fds.append(clone)
             fcntl.ioctl(clone, _CLONE, struct.pack("<I", self._fds[0]))
-        for number, fd in enumerate(self._fds):
-            channel = _Channel(fd, self._device)
+            channels.append(_Channel(clone, features, session))
+        for number, channel in enumerate(channels):
             thread = threading.Thread(target=channel.serve, name=f"sealed-image-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -145,70 +155,56 @@ class FuseFile:
 class _Channel:
     """One thread's side of the protocol, with its buffers."""
 
-    def __init__(self, fd: int, device: Device) -> None:
+    def __init__(self, fd: int, features: Feature, operations: Operations) -> None:
         self._fd = fd
-        self._device = device
-        self._reader = device.reader()
+        self._features = features | _ALWAYS_WANTED
+        self._operations = operations
         self._request = memoryview(bytearray(_REQUEST_BYTES))
-        self._reply = memoryview(bytearray(_REPLY.size + MAX_READ_BYTES))
+        self._reply = memoryview(bytearray(REPLY.size + MAX_READ_BYTES))
 
     def serve(self) -> None:
-        """Answer requests until the file is unmounted."""
+        """Answer requests until there are no more."""
         while self.serve_one():
             pass
 
     def serve_one(self) -> bool:
         """Answer one request; return False when there will be no more."""
         try:
-            os.readv(self._fd, [self._request])
+            received = os.readv(self._fd, [self._request])
         except OSError as error:
             return error.errno in _RETRY
-        _length, opcode, unique = _REQUEST.unpack_from(self._request)
+        _length, opcode, unique, node = REQUEST.unpack_from(self._request)
         if opcode not in _UNANSWERED:
-            self._send(unique, *self._answer(opcode))
+            body = self._request[REQUEST.size : received]
+            self._send(unique, *self._answer(opcode, node, body))
         return True
 
-    def _answer(self, opcode: int) -> tuple[int, int]:
+    def _answer(self, opcode: int, node: int, body: memoryview) -> tuple[int, int]:
         """Write an answer's body behind the reply header; return its size and an error number."""
+        out = self._reply[REPLY.size :]
         try:
-            match opcode:
-                case Opcode.READ:
-                    return self._read(), 0
-                case Opcode.GETATTR:
-                    return self._attributes(), 0
-                case Opcode.INIT:
-                    return self._init(), 0
-                case _:
-                    # For OPEN this means "no need to ask again".
-                    return 0, errno.ENOSYS
+            if opcode == Opcode.INIT:
+                return self._init(body, out), 0
+            return self._operations.answer(opcode, node, body, out), 0
+        except FuseError as error:
+            return 0, error.number
         except DeviceRefusedError:
             return 0, errno.EIO
         except Exception:  # noqa: BLE001 - outermost boundary: a dead thread would hang every reader
             return 0, errno.EIO
 
+    def _init(self, body: memoryview, out: memoryview) -> int:
+        _major, minor, _readahead, offered = INIT_BODY.unpack_from(body)
+        features = offered & self._features
+        # Times are exact to the nanosecond.
+        limits = (_BACKGROUND, _CONGESTED, _MAX_WRITE_BYTES, 1, MAX_READ_BYTES // PAGE_BYTES, 0)
+        INIT_REPLY.pack_into(out, 0, MAJOR, min(minor, MINOR), MAX_READ_BYTES, features, *limits)
+        return INIT_REPLY.size
+
     def _send(self, unique: int, size: int, error: int) -> None:
-        _REPLY.pack_into(self._reply, 0, _REPLY.size + size, -error, unique)
+        REPLY.pack_into(self._reply, 0, REPLY.size + size, -error, unique)
         try:
-            os.write(self._fd, self._reply[: _REPLY.size + size])
+            os.write(self._fd, self._reply[: REPLY.size + size])
         except OSError:
-            # The reader was killed meanwhile, or the file unmounted; the next read tells which.
+            # The reader was killed meanwhile, or it was unmounted; the next read tells which.
             return
-
-    def _read(self) -> int:
-        offset, size = _READ_BODY.unpack_from(self._request, _REQUEST.size)
-        start = _REPLY.size
-        return self._reader.read_into(offset, self._reply[start : start + min(size, MAX_READ_BYTES)])
-
-    def _attributes(self) -> int:
-        size = self._device.size
-        owner = (0, 0, 0)  # user, group, device number
-        attributes = (1, size, size >> 9, stat.S_IFREG | 0o400, 1, *owner, _PAGE_BYTES, 0)
-        _ATTR_REPLY.pack_into(self._reply, _REPLY.size, _FOREVER_S, 0, *attributes)
-        return _ATTR_REPLY.size
-
-    def _init(self) -> int:
-        _major, minor, _readahead, features = _INIT_BODY.unpack_from(self._request, _REQUEST.size)
-        limits = (_BACKGROUND, _CONGESTED, _MAX_WRITE_BYTES, 1, MAX_READ_BYTES // _PAGE_BYTES)
-        answer = (_MAJOR, min(minor, _MINOR), MAX_READ_BYTES, features & _WANTED_FEATURES, *limits)
-        _INIT_REPLY.pack_into(self._reply, _REPLY.size, *answer)
-        return _INIT_REPLY.size

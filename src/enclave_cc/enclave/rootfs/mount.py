@@ -1,5 +1,5 @@
 """
-Mount a sealed image: check the manifest, serve the blobs as one file, EROFS on it, overlay on top.
+Mount a sealed image: check the manifest, serve the blobs as a read-only tree, overlay on top.
 
 The process that opens it keeps serving it: its threads must run as long as the workload does. That
 process may start others, but only programs that lie elsewhere, with a working directory elsewhere:
@@ -20,7 +20,6 @@ from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
 from enclave_cc.core.findings import Finding, Outcome
 from enclave_cc.enclave.rootfs.backend import Backend, BackendSelector
 from enclave_cc.enclave.rootfs.device import VirtualDevice
-from enclave_cc.enclave.rootfs.fuse_server import FuseFile
 from enclave_cc.enclave.rootfs.mounts import MountFlag, mount, unmount
 from enclave_cc.formats.sealed.manifest import (
     MANIFEST_NAME,
@@ -86,7 +85,7 @@ class MountedRootfs:
             return cls(mountpoint, backend, cleanup.pop_all())
 
     def close(self) -> None:
-        """Unmount overlay, tree, memory and file; what is still in use fails for its user from now on."""
+        """Unmount overlay, memory and tree; what is still in use fails for its user from now on."""
         with self._lock:
             self._cleanup.close()
 
@@ -94,14 +93,9 @@ class MountedRootfs:
 def _mount_all(
     device: VirtualDevice, backend: Backend, mountpoint: Path, work: Path, cleanup: ExitStack
 ) -> None:
-    image, lower, scratch = work / "image", work / "lower", work / "scratch"
-    image.touch(mode=0o600)
-    cleanup.callback(image.unlink)
-    served = FuseFile(device, image)
-    cleanup.callback(served.close)
+    lower, scratch = work / "lower", work / "scratch"
     _make_directory(lower, cleanup)
-    backend.mount(image, lower)
-    cleanup.callback(unmount, lower)
+    backend.mount(device, lower, work / "image", cleanup)
     _make_directory(scratch, cleanup)
     mount("sealed-scratch", scratch, "tmpfs", MountFlag.NONE, "mode=0700")
     cleanup.callback(unmount, scratch)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.rootfs.device import Segment, VirtualDevice
-from enclave_cc.enclave.rootfs.fuse_server import FuseFile
-from enclave_cc.enclave.rootfs.mounts import unmount
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, ChunkOpener, ChunkSealer, Octets
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.manifest import KEY_BYTES
@@ -25,9 +23,13 @@ from enclave_cc.formats.sealed.node import Child, Node, directory_children
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import TypeAlias
 
     from enclave_cc.core.findings import Finding
     from enclave_cc.enclave.rootfs.fuse_server import Device
+
+    # Mounts a device's tree at the first path; may serve the device itself at the second.
+    MountTree: TypeAlias = Callable[[Device, Path, Path, ExitStack], None]
 
 _NAME: Final = "probe"
 _CHUNKS: Final = 4
@@ -53,24 +55,22 @@ class MemorySource:
         return len(part)
 
 
-def self_test(mount_tree: Callable[[Path, Path], None], work: Path, *, device: Device | None = None) -> None:
+def self_test(mount_tree: MountTree, work: Path, *, device: Device | None = None) -> None:
     """
-    Mount a damaged image with ``mount_tree(file, target)`` and read it.
+    Mount a damaged image as a back end does, and read it.
 
     Raise ``OSError`` if it cannot be mounted, ``SelfTestError`` if the kernel cannot be trusted with
     it. Everything is unmounted again. ``device`` replaces the image, for tests of this test.
     """
     image, target = work / "selftest-image", work / "selftest-tree"
     with ExitStack() as cleanup:
-        image.touch(mode=0o600)
-        cleanup.callback(image.unlink)
         target.mkdir(mode=0o700)
         cleanup.callback(target.rmdir)
-        served = FuseFile(device or damaged_device(), image)
-        cleanup.callback(served.close)
-        _read_good_chunk(image)
-        mount_tree(image, target)
-        cleanup.callback(unmount, target)
+        mount_tree(device or damaged_device(), target, image, cleanup)
+        if image.exists():
+            _read_good_chunk(image, len(metadata()))
+        else:
+            _read_good_chunk(target / _NAME, 0)
         _judge(target / _NAME)
 
 
@@ -108,17 +108,17 @@ def _sealed(data: Octets) -> tuple[bytearray, ChunkOpener]:
     return sealed, ChunkOpener(key)
 
 
-def _read_good_chunk(image: Path) -> None:
+def _read_good_chunk(path: Path, start: int) -> None:
     """
-    Bring the first chunk of the probe into the served file's page cache, and only that.
+    Bring the first chunk of the probe into the page cache of what we serve, and only that.
 
-    A read through the tree then finds its beginning and not its end: the case that needs care.
+    A read of the tree then finds its beginning and not its end: the case that needs care.
     """
-    fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-        if os.pread(fd, CHUNK_BYTES, CHUNK_BYTES) != plaintext()[:CHUNK_BYTES]:
-            raise SelfTestError("the served file differs from the sealed one")
+        if os.pread(fd, CHUNK_BYTES, start) != plaintext()[:CHUNK_BYTES]:
+            raise SelfTestError("what is served differs from what was sealed")
     finally:
         os.close(fd)
 

@@ -122,6 +122,13 @@ def verify_quote(quote: bytes, collateral: Collateral, root: TrustedRoot, now: d
     )
 
 
+def verify_pck_chain(quote: bytes, root: TrustedRoot, now: dt.datetime) -> None:
+    """Do what of steps 1 and 2 needs no collateral, so that nothing is fetched for a stranger's quote."""
+    checks = Checks()
+    parsed = _step_1_read(checks, quote)
+    Issuers(checks, root, now).pck_chain(_pck_pem(checks, parsed))
+
+
 def _step_1_read(checks: Checks, data: bytes) -> QuoteV3:
     quote = checks.attempt("quote-malformed", "quote is well-formed", lambda: QuoteV3.parse(data))
     checks.equal(
@@ -133,14 +140,19 @@ def _step_1_read(checks: Checks, data: bytes) -> QuoteV3:
     return quote
 
 
+def _pck_pem(checks: Checks, quote: QuoteV3) -> str:
+    return checks.attempt(
+        "quote-certificate-refused",
+        "PCK chain is text",
+        lambda: quote.certification_data.rstrip(b"\0").decode("ascii"),
+    )
+
+
 def _steps_2_to_4_platform(
     checks: Checks, issuers: Issuers, quote: QuoteV3, collateral: Collateral, trusted: TrustedRoot
 ) -> _Platform:
     refused = "quote-certificate-refused"
-    pem = checks.attempt(
-        refused, "PCK chain is text", lambda: quote.certification_data.rstrip(b"\0").decode("ascii")
-    )
-    leaf, ca, root = issuers.pck_chain(pem)
+    leaf, ca, root = issuers.pck_chain(_pck_pem(checks, quote))
     root_crl = issuers.revocation_list("root revocation list", collateral.root_ca_crl, root)
     pck_crl = issuers.revocation_list("PCK revocation list", collateral.pck_crl, ca)
     issuers.not_revoked("root", root, root_crl)

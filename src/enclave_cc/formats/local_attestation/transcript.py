@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from enclave_cc.formats.framing import FramingError, lp, unlp
+from enclave_cc.formats.jose.jws import MAX_TOKEN_CHARS
 from enclave_cc.formats.local_attestation.port import refused
 from enclave_cc.formats.sgx.report import REPORT_BYTES, TARGET_INFO_BYTES, Report, TargetInfo
 from enclave_cc.formats.sgx.structure import InvalidStructureError
@@ -22,8 +23,8 @@ SESSION_BYTES: Final = 16
 SHARE_BYTES: Final = 32
 # Pod and container ids have 64 characters in containerd; Kubernetes allows names of up to 253.
 _MAX_NAME_BYTES: Final = 253
-# A broker's token has 1 to 4 kB.
-MAX_TOKEN_BYTES: Final = 64 << 10
+# A broker's token has 1 to 4 kB, and the whole initdata besides.
+MAX_TOKEN_BYTES: Final = MAX_TOKEN_CHARS
 # The largest message carries a launch configuration.
 MAX_MESSAGE_BYTES: Final = 1 << 20
 

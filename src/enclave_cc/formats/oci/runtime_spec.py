@@ -1,5 +1,5 @@
 """
-The parts of an OCI runtime specification that decide what runs and what is mounted over it.
+The parts of an OCI runtime specification that decide what runs and what is laid over it.
 
 The host writes this document; it is read here as foreign JSON and nothing in it is believed. The rest
 of the document (capabilities, cgroups, seccomp) stays the host's and is not parsed.
@@ -24,6 +24,10 @@ MAX_SPEC_BYTES: Final = 2 << 20
 MAX_MOUNTS: Final = 1024
 MAX_ENV: Final = 16384
 MAX_ARGS: Final = 16384
+# The kind of a device node: as good as a mount for putting the host's bytes where the image has its own.
+DEVICE: Final = "device"
+# With one of these options runtimes make a bind mount and ignore the type.
+_BIND_OPTIONS: Final = frozenset({"bind", "rbind"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class SpecProcess:
 
 @dataclass(frozen=True, slots=True)
 class SpecMount:
-    """One mount; ``destination`` is normalised, so that rules over paths mean what they say."""
+    """A mount or device node; ``destination`` is normalised, so that rules over paths mean what they say."""
 
     destination: str
     kind: str
@@ -73,14 +77,17 @@ class SpecMount:
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """Read the members of a parsed mount; raise ``FieldError``."""
-        destination = fields.text("destination")
-        if not is_plain_path(destination):
-            raise fields.error("destination", "is not a plain absolute path")
+        binds = not _BIND_OPTIONS.isdisjoint(fields.texts("options"))
         return cls(
-            destination=destination,
-            kind=fields.text("type", default=""),
+            destination=_plain_path(fields, "destination"),
+            kind="bind" if binds else fields.text("type", default=""),
             source=fields.text("source", default=""),
         )
+
+    @classmethod
+    def read_device(cls, fields: Fields) -> Self:
+        """Read the members of a parsed device node; raise ``FieldError``."""
+        return cls(destination=_plain_path(fields, "path"), kind=DEVICE, source="")
 
     @property
     def is_bind(self) -> bool:
@@ -90,7 +97,7 @@ class SpecMount:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """Process and mounts of one container."""
+    """Process, mounts and device nodes of one container."""
 
     process: SpecProcess
     mounts: tuple[SpecMount, ...]
@@ -100,10 +107,7 @@ class RuntimeSpec:
         """Read ``config.json``; raise ``InvalidInputError`` (``runtime-spec-invalid``)."""
         with foreign("runtime-spec-invalid", "the runtime specification is malformed", stage=Stage.LAUNCH):
             fields = read_object(data, "spec", max_bytes=MAX_SPEC_BYTES)
-            mounts = fields.array("mounts")
-            if len(mounts) > MAX_MOUNTS:
-                raise fields.error("mounts", "has too many entries")
-            return cls(SpecProcess.read(fields.object("process")), tuple(_mounts(mounts)))
+            return cls(SpecProcess.read(fields.object("process")), (*_mounts(fields), *_devices(fields)))
 
 
 def is_plain_path(path: str) -> bool:
@@ -116,6 +120,25 @@ def is_plain_path(path: str) -> bool:
     )
 
 
-def _mounts(values: list[object]) -> Iterator[SpecMount]:
-    for index, value in enumerate(values):
+def _plain_path(fields: Fields, name: str) -> str:
+    path = fields.text(name)
+    if not is_plain_path(path):
+        raise fields.error(name, "is not a plain absolute path")
+    return path
+
+
+def _mounts(spec: Fields) -> Iterator[SpecMount]:
+    for index, value in enumerate(_bounded(spec, "mounts")):
         yield SpecMount.read(Fields(value, f"spec.mounts[{index}]"))
+
+
+def _devices(spec: Fields) -> Iterator[SpecMount]:
+    for index, value in enumerate(_bounded(spec.object("linux"), "devices")):
+        yield SpecMount.read_device(Fields(value, f"spec.linux.devices[{index}]"))
+
+
+def _bounded(fields: Fields, name: str) -> list[object]:
+    values = fields.array(name)
+    if len(values) > MAX_MOUNTS:
+        raise fields.error(name, "has too many entries")
+    return values

@@ -9,43 +9,30 @@ device, which must be padded to whole chunks.
 from __future__ import annotations
 
 import stat
-import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from enclave_cc.formats.sealed.erofs_layout import (
+from enclave_cc.formats.sealed.erofs_format import (
     BLOCK,
     BLOCK_BITS,
-    DIRENT_BYTES,
+    COMPAT_MTIME,
+    DIRENT,
+    EXTENDED_INODE,
+    FILE_TYPES,
+    INODE,
     LAYOUT_INLINE,
+    MAGIC,
+    MAX_BLOCKS,
+    NO_BLOCK,
+    SUPERBLOCK,
     SUPERBLOCK_OFFSET,
-    Layout,
-    Placement,
-    lay_out,
+    XATTR_ALIGNMENT,
+    XATTR_HEADER,
 )
+from enclave_cc.formats.sealed.erofs_layout import Layout, Placement, lay_out
 from enclave_cc.formats.sealed.node import directory_children
 
 if TYPE_CHECKING:
     from enclave_cc.formats.sealed.node import Node
-
-_MAGIC: Final = 0xE0F5E1E2
-# Inodes have times of their own.
-_COMPAT_MTIME: Final = 2
-_MAX_BLOCKS: Final = 1 << 32
-_NO_BLOCK: Final = 0xFFFFFFFF
-_EXTENDED_INODE: Final = 1
-
-# Magic, checksum (4x), features, block bits, root, inodes, build time (12x), blocks, 88 bytes of options.
-_SUPERBLOCK: Final = struct.Struct("<I4xIBxHQ12xI88x")
-_INODE: Final = struct.Struct("<HHHHQIIIIqIIQQ")
-_DIRENT: Final = struct.Struct("<QHBB")
-_FILE_TYPES: Final = {
-    stat.S_IFREG: 1,
-    stat.S_IFDIR: 2,
-    stat.S_IFCHR: 3,
-    stat.S_IFBLK: 4,
-    stat.S_IFIFO: 5,
-    stat.S_IFLNK: 7,
-}
 
 
 class ImageTooLargeError(ValueError):
@@ -61,7 +48,7 @@ def write_metadata(root: Node, *, data_bytes: int, align_bytes: int) -> bytearra
     layout = lay_out(root)
     size = -(-layout.blocks * BLOCK // align_bytes) * align_bytes
     total_blocks = (size + data_bytes) >> BLOCK_BITS
-    if total_blocks >= _MAX_BLOCKS:
+    if total_blocks >= MAX_BLOCKS:
         raise ImageTooLargeError("the image is too large")
     image = bytearray(size)
     for number, placement in enumerate(layout.placements, start=1):
@@ -76,11 +63,11 @@ def _write_superblock(image: bytearray, layout: Layout, total_blocks: int) -> No
     # The root is the first inode, so that its number fits into 16 bits. All else stays zero: no build
     # time, no identifier, no optional features.
     root = layout.placements[0].nid
-    _SUPERBLOCK.pack_into(
+    SUPERBLOCK.pack_into(
         image,
         SUPERBLOCK_OFFSET,
-        _MAGIC,
-        _COMPAT_MTIME,
+        MAGIC,
+        COMPAT_MTIME,
         BLOCK_BITS,
         root,
         len(layout.placements),
@@ -91,11 +78,11 @@ def _write_superblock(image: bytearray, layout: Layout, total_blocks: int) -> No
 def _write_inode(image: bytearray, layout: Layout, placement: Placement, number: int) -> None:
     node = placement.node
     xattrs = placement.xattrs
-    _INODE.pack_into(
+    INODE.pack_into(
         image,
         placement.offset,
-        _EXTENDED_INODE | placement.layout << 1,
-        (len(xattrs) - 12) // 4 + 1 if xattrs else 0,
+        EXTENDED_INODE | placement.layout << 1,
+        (len(xattrs) - len(XATTR_HEADER)) // XATTR_ALIGNMENT + 1 if xattrs else 0,
         node.mode,
         0,
         node.size if stat.S_ISREG(node.mode) else placement.stored_bytes,
@@ -109,7 +96,7 @@ def _write_inode(image: bytearray, layout: Layout, placement: Placement, number:
         0,
         0,
     )
-    start = placement.offset + _INODE.size
+    start = placement.offset + INODE.size
     image[start : start + len(xattrs)] = xattrs
 
 
@@ -117,7 +104,7 @@ def _union(layout: Layout, placement: Placement, metadata_bytes: int) -> int:
     """Return the field that means a block address or a device, depending on the file's type."""
     node = placement.node
     if placement.stored_bytes:
-        return layout.inode_blocks + placement.first_block if placement.outside_blocks else _NO_BLOCK
+        return layout.inode_blocks + placement.first_block if placement.outside_blocks else NO_BLOCK
     if stat.S_ISREG(node.mode):
         return (metadata_bytes + node.address) >> BLOCK_BITS if node.size else 0
     major, minor = node.device
@@ -136,7 +123,7 @@ def _directory_block(layout: Layout, placement: Placement, names: list[bytes]) -
     """Write the entries of one block, then their names."""
     children = directory_children(placement.node)
     entries = bytearray()
-    name_offset = DIRENT_BYTES * len(names)
+    name_offset = DIRENT.size * len(names)
     for name in names:
         match name:
             case b".":
@@ -146,7 +133,7 @@ def _directory_block(layout: Layout, placement: Placement, names: list[bytes]) -
             case _:
                 node = children[name].node
         nid = layout.by_node[id(node)].nid
-        entries += _DIRENT.pack(nid, name_offset, _FILE_TYPES[stat.S_IFMT(node.mode)], 0)
+        entries += DIRENT.pack(nid, name_offset, FILE_TYPES[stat.S_IFMT(node.mode)], 0)
         name_offset += len(name)
     return bytes(entries) + b"".join(names)
 

@@ -9,10 +9,23 @@ Documentation/filesystems/erofs.rst of Linux for the format.
 from __future__ import annotations
 
 import stat
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from enclave_cc.formats.sealed.erofs_format import (
+    BLOCK,
+    DIRENT,
+    INODE,
+    INODE_SLOT_BITS,
+    LAYOUT_INLINE,
+    LAYOUT_PLAIN,
+    SUPERBLOCK,
+    SUPERBLOCK_OFFSET,
+    XATTR_ALIGNMENT,
+    XATTR_ENTRY,
+    XATTR_HEADER,
+    XATTR_PREFIXES,
+)
 from enclave_cc.formats.sealed.node import directory_children
 
 if TYPE_CHECKING:
@@ -20,28 +33,7 @@ if TYPE_CHECKING:
 
     from enclave_cc.formats.sealed.node import Node
 
-# The block size of tar, so that a file's data in a layer begins at a block. Needs Linux 6.4.
-BLOCK_BITS: Final = 9
-BLOCK: Final = 1 << BLOCK_BITS
-SUPERBLOCK_OFFSET: Final = 1024
-SUPERBLOCK_BYTES: Final = 128
-INODE_BYTES: Final = 64
-INODE_SLOT_BITS: Final = 5
-DIRENT_BYTES: Final = 12
-LAYOUT_PLAIN: Final = 0
-LAYOUT_INLINE: Final = 2
-
 _SLOT: Final = 1 << INODE_SLOT_BITS
-_XATTR_ENTRY: Final = struct.Struct("<BBH")
-_XATTR_HEADER: Final = bytes(12)
-# Whole names first: they have an index of their own and leave nothing to store.
-_XATTR_PREFIXES: Final = (
-    (b"system.posix_acl_access", 2),
-    (b"system.posix_acl_default", 3),
-    (b"user.", 1),
-    (b"trusted.", 4),
-    (b"security.", 6),
-)
 
 
 @dataclass(slots=True)
@@ -66,7 +58,7 @@ class Placement:
     @property
     def tail_offset(self) -> int:
         """Return where inline data begin."""
-        return self.offset + INODE_BYTES + len(self.xattrs)
+        return self.offset + INODE.size + len(self.xattrs)
 
     @property
     def outside_blocks(self) -> int:
@@ -89,7 +81,7 @@ class Layout:
 def lay_out(root: Node) -> Layout:
     """Place every inode that the root reaches."""
     placements, by_node = _visit(root)
-    position = SUPERBLOCK_OFFSET + SUPERBLOCK_BYTES
+    position = SUPERBLOCK_OFFSET + SUPERBLOCK.size
     outside = 0
     for placement in placements:
         position = _place(placement, position)
@@ -138,7 +130,7 @@ def _directory_blocks(node: Node) -> tuple[list[list[bytes]], int]:
     blocks: list[list[bytes]] = [[]]
     used = 0
     for name in sorted([*directory_children(node), b".", b".."]):
-        needed = DIRENT_BYTES + len(name)
+        needed = DIRENT.size + len(name)
         if used + needed > BLOCK:
             blocks.append([])
             used = 0
@@ -157,13 +149,13 @@ def _place(placement: Placement, position: int) -> int:
     tail = placement.stored_bytes % BLOCK
     fixed = len(placement.xattrs) + tail
     placement.offset = _slot(position)
-    if not tail or fixed > BLOCK - INODE_BYTES or _long_link(placement):
-        return placement.offset + INODE_BYTES + len(placement.xattrs)
+    if not tail or fixed > BLOCK - INODE.size or _long_link(placement):
+        return placement.offset + INODE.size + len(placement.xattrs)
     placement.layout = LAYOUT_INLINE
-    if (placement.offset + INODE_BYTES) % BLOCK + fixed > BLOCK:
+    if (placement.offset + INODE.size) % BLOCK + fixed > BLOCK:
         # The next inode slot whose end begins a block.
-        placement.offset += -(placement.offset + INODE_BYTES) % BLOCK
-    return placement.offset + INODE_BYTES + fixed
+        placement.offset += -(placement.offset + INODE.size) % BLOCK
+    return placement.offset + INODE.size + fixed
 
 
 def _slot(position: int) -> int:
@@ -189,13 +181,13 @@ def encode_xattrs(xattrs: Mapping[bytes, bytes]) -> bytes:
             continue
         index, suffix = split
         value = xattrs[name]
-        body += _XATTR_ENTRY.pack(len(suffix), index, len(value)) + suffix + value
-        body += bytes(-len(body) % 4)
-    return _XATTR_HEADER + bytes(body) if body else b""
+        body += XATTR_ENTRY.pack(len(suffix), index, len(value)) + suffix + value
+        body += bytes(-len(body) % XATTR_ALIGNMENT)
+    return XATTR_HEADER + bytes(body) if body else b""
 
 
 def _split_name(name: bytes) -> tuple[int, bytes] | None:
-    for prefix, index in _XATTR_PREFIXES:
+    for prefix, index in XATTR_PREFIXES:
         is_whole = not prefix.endswith(b".")
         if name == prefix if is_whole else (name.startswith(prefix) and len(name) > len(prefix)):
             return index, name.removeprefix(prefix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from enclave_cc.formats.messages.node import NODE_SERVICE
 from enclave_cc.node.daemon.blob_cache import BlobCache
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from enclave_cc.node.config import NodeConfig
+
+# One slow download is one worker less for every pod of the node; the agent fetches what is given up here.
+_DOWNLOAD_S: Final = 1800.0
 
 
 class NodeDaemon:
@@ -49,7 +52,7 @@ class NodeDaemon:
         config = self._config
         for directory in (config.snapshot_root, config.snapshot_socket.parent, config.node_socket.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        registry = RegistryClient(insecure_http=config.insecure_http_registries)
+        registry = RegistryClient(insecure_http=config.insecure_http_registries, blob_deadline_s=_DOWNLOAD_S)
         parts.callback(registry.close)
         containerd = ContainerdClient(config.containerd_socket)
         parts.callback(containerd.close)

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import EnclaveCcError
+from enclave_cc.core.errors import EnclaveCcError, Stage, UnavailableError
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.node.daemon.snapshot_record import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL
 
@@ -29,6 +29,8 @@ _LOG: Final = logging.getLogger(__name__)
 _WORKERS: Final = 3
 # The kubelet gives pulls no deadline of its own; a download that takes longer goes on without holding one up.
 WAIT_S: Final = 300.0
+# The service has 32 threads for all pods of the node: slow registries may hold up some of them, never all.
+_MAX_WAITING: Final = 16
 # containerd cuts the list of layers at 4096 bytes; this bounds what a forged label can queue.
 _MAX_LAYERS: Final = 64
 
@@ -43,9 +45,12 @@ class Prefetch:
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prefetch")
         self._under_way: dict[Digest, Future[None]] = {}
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
+        self._closed = threading.Event()
 
     def close(self) -> None:
-        """Drop what has not begun."""
+        """Drop what has not begun, and end what has: nobody may have to wait for a registry to stop us."""
+        self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def layer(self, labels: dict[str, str]) -> None:
@@ -60,7 +65,15 @@ class Prefetch:
         for digest in later[:_MAX_LAYERS]:
             self._begin(reference, digest)
         if download is not None:
+            self._await(download)
+
+    def _await(self, download: Future[None]) -> None:
+        if not self._waiting.acquire(blocking=False):
+            return
+        try:
             wait((download,), timeout=self._wait_s)
+        finally:
+            self._waiting.release()
 
     def _begin(self, reference: Reference, digest: Digest) -> Future[None] | None:
         if self._cache.touch(digest):
@@ -76,10 +89,16 @@ class Prefetch:
         fields = {"image": str(reference), "digest": str(digest)}
         try:
             if not self._cache.touch(digest):
-                self._cache.store(digest, self._open_blob(reference, str(digest)))
+                self._cache.store(digest, self._until_closed(self._open_blob(reference, str(digest))))
             _LOG.info("prefetched", extra={"fields": fields})
         except (EnclaveCcError, OSError) as error:
             _LOG.warning("prefetch-failed", extra={"fields": fields | {"error": str(error)}})
         finally:
             with self._lock:
                 self._under_way.pop(digest, None)
+
+    def _until_closed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if self._closed.is_set():
+                raise UnavailableError("unavailable", "a download was given up", stage=Stage.FETCH)
+            yield chunk

@@ -59,10 +59,12 @@ class SnapshotStore:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                # SQLite has ended the transaction by itself where the disk is full or fails.
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def fresh_number(self) -> int:
         """Draw a directory number that was never used before, and never will be again."""

@@ -23,11 +23,14 @@ class AgentLog:
         self.descriptor = self._open()
 
     def write(self, data: bytes) -> int:
-        """Append what an agent said."""
-        if self._written + len(data) > _HALF_BYTES:
-            self._turn_over()
-        self._written += len(data)
-        return os.write(self.descriptor, data)
+        """Append what an agent said; a full disk loses it, and not the agent with it."""
+        try:
+            if self._written + len(data) > _HALF_BYTES:
+                self._turn_over()
+            self._written += len(data)
+            return os.write(self.descriptor, data)
+        except OSError:
+            return len(data)
 
     def _turn_over(self) -> None:
         os.replace(self._path, f"{self._path}.1")

@@ -80,6 +80,15 @@ class Console:
         self._master = master
         self._pumps: list[Pump] = []
         self._output: Pump | None = None
+        try:
+            self._connect(streams)
+        except OSError as error:
+            # Without a master the terminal hangs up, and what runc started on it ends.
+            self.close()
+            streams.close()
+            raise unknown(f"cannot open a stream of the process: {error.strerror}") from error
+
+    def _connect(self, streams: Streams) -> None:
         if streams.stdout:
             sink = os.open(streams.stdout, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             self._output = self._pump(self._duplicate(), sink)
@@ -113,6 +122,12 @@ class Console:
         return fcntl.fcntl(self._master, fcntl.F_DUPFD_CLOEXEC, 0)
 
     def _pump(self, source: int, sink: int) -> Pump:
-        pump = Pump(self._reactor, source, into(sink), sink)
+        try:
+            pump = Pump(self._reactor, source, into(sink), sink)
+        except OSError:
+            # A regular file cannot be waited for.
+            os.close(source)
+            os.close(sink)
+            raise
         self._pumps.append(pump)
         return pump

@@ -28,17 +28,28 @@ def write_private(path: str, data: bytes) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a tree as far as possible; what is absent counts as removed, links are not followed."""
+    """
+    Remove a tree as far as possible; what is absent counts as removed, links are not followed.
+
+    An agent may nest directories deeper than calls can be nested.
+    """
+    directories = [path]
+    # The list grows while it is walked.
+    for directory in directories:
+        for entry in _entries(directory):
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.path)
+            else:
+                _quietly(os.unlink, entry.path)
+    for directory in reversed(directories):
+        _quietly(os.rmdir, directory)
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
     try:
-        entries = list(os.scandir(path))
+        return list(os.scandir(directory))
     except OSError:
-        entries = []
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(entry.path)
-        else:
-            _quietly(os.unlink, entry.path)
-    _quietly(os.rmdir, path)
+        return []
 
 
 def _quietly(remove: Callable[[str], None], path: str) -> None:

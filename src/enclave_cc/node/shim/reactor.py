@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
 PRIORITY = select.EPOLLPRI
+# epoll counts milliseconds in an int; a caller may name a deadline in another century.
+_LONGEST_WAIT_S = 86400.0
 
 
 class Cancelled(Exception):  # noqa: N818 - it is an order, not an error
@@ -189,7 +191,7 @@ class Reactor:
         if self._ready:
             return 0
         if self._timers:
-            return max(0.0, self._timers[0][0] - monotonic())
+            return min(max(0.0, self._timers[0][0] - monotonic()), _LONGEST_WAIT_S)
         return -1
 
     def _protected(self, callback: Callable[[], None]) -> None:

@@ -172,7 +172,7 @@ class _Call:
     def _finish(self, _: Future) -> None:
         self._server.calls -= 1
         try:
-            values = self._task.result() or {}
+            response = encode(RESPONSE, {"payload": encode(self._method.response, self._task.result() or {})})
         except Failure as failure:
             self._reply(_status(failure))
         except DeadlineExceeded:
@@ -183,7 +183,7 @@ class _Call:
             log("call-failed", method=self._method.request.name, error=f"{type(error).__name__}: {error}")
             self._reply(_status(Failure(INTERNAL, f"{type(error).__name__}: {error}")))
         else:
-            self._reply(encode(RESPONSE, {"payload": encode(self._method.response, values)}))
+            self._reply(response)
 
 
 def _status(failure: Failure) -> bytes:

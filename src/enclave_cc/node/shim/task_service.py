@@ -92,7 +92,11 @@ class TaskService:
             await creation
         except Exception as error:
             log("create-failed", container=container_id, error=f"{type(error).__name__}: {error}")
-            await _give_up(container, error)
+            try:
+                await _give_up(container, error)
+            except Failure as failure:
+                # What stays now is for containerd's broom; a name that stayed too would keep the shim alive.
+                log("undo-failed", container=container_id, error=failure.message)
             del self._containers[container_id]
             container.init.abandon()
             raise _explained(container, error) from error

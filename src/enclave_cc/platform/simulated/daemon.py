@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import importlib
 import logging
 import os
 import signal
@@ -10,6 +12,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from enclave_cc.formats.initdata import ALGORITHMS
 from enclave_cc.formats.messages.platform import PLATFORM_SERVICE
 from enclave_cc.platform.simulated.pcs_server import PcsServer
 from enclave_cc.platform.simulated.platform import SimulatedPlatform
@@ -26,6 +29,15 @@ _SOCKET_MODE: Final = 0o666
 # Every enclave of the node holds a connection.
 _MAX_CONNECTIONS: Final = 1024
 _REFRESH_S: Final = 6 * 3600
+_LOADED_ON_FIRST_USE: Final = (
+    "_strptime",
+    "encodings.ascii",
+    "encodings.idna",
+    "encodings.latin_1",
+    "linecache",
+    "tokenize",
+    "traceback",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,15 @@ class PlatformDaemon:
 
 def _become(uid: int) -> None:
     """Drop to an ordinary user in all threads; groups first, while it is still allowed."""
+    _preload()
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+
+
+def _preload() -> None:
+    """Load what the standard library loads on first use: the user may be barred from Python's own files."""
+    for name in _LOADED_ON_FIRST_USE:
+        importlib.import_module(name)
+    for algorithm in ALGORITHMS:
+        hashlib.new(algorithm)

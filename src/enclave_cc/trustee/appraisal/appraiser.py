@@ -48,6 +48,7 @@ class Appraisal:
     tee: Tee
     status: str
     findings: tuple[Finding, ...]
+    measurement: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Appraiser:
             vector = vector.simulated()
         token = self.issuer.issue(annotated, vector, extensions)
         findings = (*evidence.findings, *comparisons, *vector.findings())
-        return Appraisal(token, tee, vector.status, findings)
+        return Appraisal(token, tee, vector.status, findings, evidence.mr_enclave)
 
     def _decide(
         self, annotated: dict[str, object], comparisons: tuple[Finding, ...], values: Mapping[str, object]
@@ -123,8 +124,10 @@ def _init_data_claims(text: str | None) -> dict[str, object] | None:
     """Return the texts of verified init-data, known TOML documents parsed."""
     if text is None:
         return None
-    texts = bounded_toml.loads(text.encode()).get("data")
-    claims = dict(texts) if isinstance(texts, dict) else {}
+    members = bounded_toml.loads(text.encode()).get("data")
+    texts = members.items() if isinstance(members, dict) else ()
+    # The specification knows texts only; a date or an infinity has no form in the token.
+    claims: dict[str, object] = {name: value for name, value in texts if isinstance(value, str)}
     for name in _TOML_DOCUMENTS:
         document = claims.get(name)
         if isinstance(document, str):

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
+from enclave_cc.formats.dcap.certificates import split_chain
 from enclave_cc.formats.dcap.collateral import MAX_COLLATERAL_BYTES, Collateral, InvalidCollateralError
 from enclave_cc.formats.sgx.quote import QuoteV3
 from enclave_cc.formats.sgx.structure import InvalidStructureError
@@ -85,9 +86,11 @@ def collateral_service(url: str, now: Callable[[], datetime]) -> CollateralCache
 
 
 def _platform(quote: bytes) -> bytes:
+    """Name a platform by its certificates: their text can be written in any number of ways."""
     try:
-        return hashlib.sha256(QuoteV3.parse(quote).certification_data).digest()
-    except InvalidStructureError as error:
+        pem = QuoteV3.parse(quote).certification_data.rstrip(b"\0").decode("ascii")
+        return hashlib.sha256(b"".join(split_chain(pem))).digest()
+    except (InvalidStructureError, ValueError) as error:
         raise RefusedError(
             "evidence-malformed", "the evidence cannot be read", stage=Stage.ATTEST, detail=str(error)
         ) from error

@@ -19,6 +19,7 @@ from enclave_cc.core.strict_json import InvalidJsonError, loads
 from enclave_cc.formats.jose.base64url import JoseError
 from enclave_cc.formats.jose.jwk import EcPublicJwk, PublicJwk, parse_public_jwk
 from enclave_cc.formats.jose.jws import MAX_TOKEN_CHARS, sign_es256, verify_es256
+from enclave_cc.trustee.appraisal.evidence import Tee
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ class VerifiedToken:
     claims: dict[str, object]
     tee_key: PublicJwk
     trust_vector: dict[str, object]
+    measurement: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class TokenIssuer:
     def issue(
         self, evidence: Mapping[str, object], vector: TrustVector, extensions: Mapping[str, object]
     ) -> str:
-        """Sign one appraisal of one CPU."""
+        """Sign one appraisal of one CPU; raise ``RefusedError`` for one that no request could carry."""
         now = int(self.now().timestamp())
         jwk = EcPublicJwk.of(self.key.public_key(), algorithm="ES256")
         claims = {
@@ -76,7 +78,15 @@ class TokenIssuer:
             },
         }
         header = {"typ": "JWT", "kid": jwk.thumbprint(), "jwk": jwk.to_json()}
-        return sign_es256(json.dumps(claims, separators=(",", ":")).encode(), self.key, header=header)
+        token = sign_es256(json.dumps(claims, separators=(",", ":")).encode(), self.key, header=header)
+        if len(token) > MAX_TOKEN_CHARS:
+            raise RefusedError(
+                "evidence-malformed",
+                "the evidence cannot be read",
+                stage=Stage.ATTEST,
+                detail=f"its token would have {len(token)} characters; the init-data is too long",
+            )
+        return token
 
     def verify(self, token: str) -> VerifiedToken:
         """Return the claims of one of our tokens; raise ``RefusedError`` (``token-refused``)."""
@@ -95,8 +105,15 @@ class TokenIssuer:
         if fields.integer("exp") <= self.now().timestamp():
             raise fields.error("exp", "has passed")
         submod = fields.object("submods").object("cpu0")
-        key = submod.object(_EVIDENCE).object("runtime_data_claims").raw("tee-pubkey")
+        evidence = submod.object(_EVIDENCE)
+        key = evidence.object("runtime_data_claims").raw("tee-pubkey")
         vector = submod.raw("ear.trustworthiness-vector")
         if not isinstance(claims, dict) or not isinstance(vector, dict):
             raise fields.error("submods", "has no trust vector")
-        return VerifiedToken(claims, parse_public_jwk(key), vector)
+        return VerifiedToken(claims, parse_public_jwk(key), vector, _measurement(evidence))
+
+
+def _measurement(evidence: Fields) -> str:
+    """Return MRENCLAVE of the one kind of evidence that the token is about."""
+    kinds = [evidence.object(tee).object("body").text("mr_enclave", default="") for tee in Tee]
+    return "".join(kinds)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from enclave_cc.core.errors import RefusedError, Stage
 from enclave_cc.core.fields import FieldError, Fields
 from enclave_cc.core.findings import Finding, Outcome, Verdict, equal
-from enclave_cc.formats.dcap.verify import verify_quote
+from enclave_cc.formats.dcap.verify import verify_pck_chain, verify_quote
 from enclave_cc.formats.initdata import initdata_digest
 from enclave_cc.formats.kbs.runtime_data import report_data
 from enclave_cc.trustee.appraisal.claims import sgx_claims
@@ -69,6 +69,8 @@ class SgxVerifier:
     def verify(self, attestation: Attestation) -> VerifiedEvidence:
         """Do steps 1 to 4."""
         quote = _quote(attestation.primary_evidence)
+        # Before anybody is asked for collateral: strangers must not make us fetch for chains of their own.
+        verify_pck_chain(quote, self.root, self.now())
         verdict = verify_quote(quote, self.collateral(quote), self.root, self.now())
         evidence = VerifiedEvidence(
             tee=self.tee,

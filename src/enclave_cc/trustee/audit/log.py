@@ -12,6 +12,7 @@ from enclave_cc.trustee.audit import chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from enclave_cc.core.findings import Finding
@@ -67,6 +68,10 @@ class AuditLog:
             return record, chain.link(head.digest, record)
 
         self.store.append(request_id, link)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Open a transaction: a change and the entry about it come true together, or neither does."""
+        return self.store.transaction()
 
     def of_request(self, request_id: RequestId) -> tuple[dict[str, object], ...]:
         """Return the entries of one request in order."""

@@ -79,9 +79,10 @@ class AdministrationRoutes:
     def register_reference_value(self, exchange: Exchange) -> Reply:
         """Take an RVPS message."""
         self.admin.require(exchange)
-        for name in self.reference_values.register_message(exchange.body):
-            value = json.dumps(self.reference_values.get(name))
-            self._record(exchange, "register-reference-value", name, {"value": value[:2048]})
+        with self.audit.together():
+            for name in self.reference_values.register_message(exchange.body):
+                value = json.dumps(self.reference_values.get(name))
+                self._record(exchange, "register-reference-value", name, {"value": value[:2048]})
         return Reply()
 
     def reference_value(self, exchange: Exchange) -> Reply:
@@ -97,15 +98,17 @@ class AdministrationRoutes:
     def delete_reference_value(self, exchange: Exchange) -> Reply:
         """Forget a value."""
         self.admin.require(exchange)
-        if not self.reference_values.delete(exchange.rest):
-            raise _unknown_value()
-        self._record(exchange, "delete-reference-value", exchange.rest, {})
+        with self.audit.together():
+            if not self.reference_values.delete(exchange.rest):
+                raise _unknown_value()
+            self._record(exchange, "delete-reference-value", exchange.rest, {})
         return Reply()
 
     def _set_policy(self, exchange: Exchange, policy: PolicyId, text: str) -> Reply:
-        self.policies.set(policy, text)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        self._record(exchange, "set-policy", policy, {"sha256": digest})
+        body = self.policies.checked(text)
+        with self.audit.together():
+            self.policies.put(policy, body)
+            self._record(exchange, "set-policy", policy, {"sha256": hashlib.sha256(body).hexdigest()})
         return Reply()
 
     def _record(self, exchange: Exchange, action: str, name: str, fields: Mapping[str, str]) -> None:

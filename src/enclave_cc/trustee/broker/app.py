@@ -120,6 +120,9 @@ class _Door:
     def _record(self, exchange: Exchange, refusal: KbsRefusal) -> None:
         if not refusal.recorded:
             return
+        if not self.broker.refusals.take(refusal.text_chars):
+            _log.warning("refusal-not-recorded", extra={"request_id": exchange.request_id})
+            return
         fields = {
             "code": refusal.code,
             "reason": refusal.reason,

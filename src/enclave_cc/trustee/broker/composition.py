@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from enclave_cc.trustee.appraisal.appraiser import Appraiser
 from enclave_cc.trustee.appraisal.collateral import URL_SCHEMES, CollateralFile, collateral_service
 from enclave_cc.trustee.appraisal.ear import TokenIssuer
 from enclave_cc.trustee.appraisal.evidence import SgxVerifier, Tee
+from enclave_cc.trustee.audit.allowance import Allowance
 from enclave_cc.trustee.audit.log import AuditLog
 from enclave_cc.trustee.broker.admin_gate import AdminGate
 from enclave_cc.trustee.broker.administration import AdministrationRoutes
@@ -51,6 +53,7 @@ class Broker:
 
     routes: Mapping[tuple[str, str], Route]
     audit: AuditLog
+    refusals: Allowance
     store: Store
     engine: PolicyEngine
 
@@ -76,14 +79,14 @@ def compose(settings: BrokerSettings) -> Broker:
     appraiser = Appraiser(verifiers, values, policies, engine, issuer)
     resources = ResourceRoutes(clients, admin, ResourceRepository(store), policies, values, engine, audit)
     groups = (
-        HandshakeRoutes(sessions, appraiser, audit),
+        HandshakeRoutes(sessions, appraiser, audit, Allowance(time.monotonic)),
         resources,
         AdministrationRoutes(admin, policies, values, audit),
-        FindingsRoutes(clients, audit),
+        FindingsRoutes(clients, audit, Allowance(time.monotonic)),
         ExplainRoutes(admin, audit),
     )
     routes = {key: route for group in groups for key, route in group.routes().items()}
-    return Broker(routes, audit, store, engine)
+    return Broker(routes, audit, Allowance(time.monotonic), store, engine)
 
 
 def _now() -> datetime:

@@ -31,7 +31,7 @@ _SENTENCES: Final = {
     "TokenVerifierError": "Token Verifier error",
 }
 _STATUSES: Final = {"PluginNotFound": 404, "InvalidRequestPath": 404}
-_UNAVAILABLE: Final = 503
+UNAVAILABLE: Final = 503
 _DEFAULT: Final = 401
 
 
@@ -65,8 +65,13 @@ class KbsRefusal(Exception):  # noqa: N818 -- a refusal is an answer of the prot
     @classmethod
     def of(cls, error: EnclaveCcError, reason: str) -> KbsRefusal:
         """Translate an error; a peer of ours that is away is the one thing worth another status."""
-        status = _UNAVAILABLE if isinstance(error, UnavailableError) else 0
+        status = UNAVAILABLE if isinstance(error, UnavailableError) else 0
         return cls(reason, status=status, code=error.code, detail=error.detail, findings=error.findings)
+
+    @property
+    def text_chars(self) -> int:
+        """Return about how much text the log would keep."""
+        return len(self.detail) + sum(len(item.expected) + len(item.actual) for item in self.findings)
 
     def to_bytes(self) -> bytes:
         """Return the body of the answer."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enclave_cc.trustee.appraisal.appraiser import Appraiser
+    from enclave_cc.trustee.audit.allowance import Allowance
     from enclave_cc.trustee.audit.log import AuditLog
     from enclave_cc.trustee.broker.exchange import Exchange
     from enclave_cc.trustee.broker.sessions import Session, SessionTable
@@ -37,6 +38,7 @@ class HandshakeRoutes:
     sessions: SessionTable
     appraiser: Appraiser
     audit: AuditLog
+    allowance: Allowance
 
     def routes(self) -> Mapping[tuple[str, str], Route]:
         """Return the routes by method and first segment."""
@@ -55,7 +57,9 @@ class HandshakeRoutes:
                 _FAILURE, sentence=_AUTH_FAILED, code=error.code, findings=error.findings
             ) from error
         session = self.sessions.open(tee)
-        self.audit.record(Event.CHALLENGE, exchange.request_id, fields={"tee": tee})
+        # A challenge decides nothing, and everybody may ask for one.
+        if self.allowance.take():
+            self.audit.record(Event.CHALLENGE, exchange.request_id, fields={"tee": tee})
         return Reply(Challenge(session.nonce).to_bytes(), cookie=session.cookie)
 
     def attest(self, exchange: Exchange) -> Reply:
@@ -79,7 +83,7 @@ class HandshakeRoutes:
         self.audit.record(
             Event.APPRAISAL,
             exchange.request_id,
-            fields={"tee": appraisal.tee, "status": appraisal.status},
+            fields={"tee": appraisal.tee, "status": appraisal.status, "enclave": appraisal.measurement},
             findings=appraisal.findings,
         )
         self.sessions.keep(replace(session, appraisal=appraisal))

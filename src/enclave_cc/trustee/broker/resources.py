@@ -76,24 +76,27 @@ class ResourceRoutes:
             sealed = jwe.seal(secret, client.token.tee_key)
         except JoseError as error:
             raise KbsRefusal("JweError", code="tee-key-unusable", detail=str(error)) from error
-        self.audit.record(Event.RELEASE, exchange.request_id, fields={"resource": str(uri)})
+        fields = {"resource": str(uri), "enclave": client.token.measurement}
+        self.audit.record(Event.RELEASE, exchange.request_id, fields=fields)
         return Reply(json.dumps(sealed, separators=(",", ":")).encode())
 
     def put(self, exchange: Exchange) -> Reply:
         """Store a resource."""
         self.admin.require(exchange)
         uri = ResourceUri.parse_path(exchange.rest)
-        self.repository.put(uri, exchange.body)
-        self._record(exchange, "set-resource", uri, size=len(exchange.body))
+        with self.audit.together():
+            self.repository.put(uri, exchange.body)
+            self._record(exchange, "set-resource", uri, size=len(exchange.body))
         return Reply(content_type=OPAQUE)
 
     def delete(self, exchange: Exchange) -> Reply:
         """Remove a resource."""
         self.admin.require(exchange)
         uri = ResourceUri.parse_path(exchange.rest)
-        if not self.repository.delete(uri):
-            raise KbsRefusal(_FAILURE, code="resource-missing", findings=(_missing(uri),))
-        self._record(exchange, "delete-resource", uri, size=0)
+        with self.audit.together():
+            if not self.repository.delete(uri):
+                raise KbsRefusal(_FAILURE, code="resource-missing", findings=(_missing(uri),))
+            self._record(exchange, "delete-resource", uri, size=0)
         return Reply(content_type=OPAQUE)
 
     def _require_allowed(self, exchange: Exchange, client: AttestedClient) -> None:

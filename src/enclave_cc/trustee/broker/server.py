@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from enclave_cc.trustee.broker.app import build_app
+from enclave_cc.trustee.broker.connection import BoundedConnection
 from enclave_cc.trustee.policy.engine import PolicyEngine
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class BrokerServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             lifespan="on",
+            http=BoundedConnection,
             ws="none",
             limit_concurrency=_MAX_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE_S,

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 COOKIE: Final = "kbs-session-id"
 LIFETIME: Final = timedelta(minutes=5)
-# 64 MiB at most, far above what one process can appraise in five minutes.
+# Far above what one process can appraise in five minutes.
 MAX_SESSIONS: Final = 16384
+# A token has some kilobytes; with all the init-data that an attested stranger may send, a hundred times more.
+MAX_TOKEN_CHARS_TOGETHER: Final = 256 << 20
 _NONCE_BYTES: Final = 32
 
 
@@ -48,6 +50,11 @@ class Session:
     appraisal: Appraisal | None = None
 
     @property
+    def token_chars(self) -> int:
+        """Return how much its token takes."""
+        return 0 if self.appraisal is None else len(self.appraisal.token)
+
+    @property
     def cookie(self) -> SessionCookie:
         """Return the cookie of this session."""
         return SessionCookie(self.session_id, self.expires)
@@ -59,6 +66,9 @@ class SessionTable:
 
     now: Callable[[], datetime]
     capacity: int = MAX_SESSIONS
+    token_capacity: int = MAX_TOKEN_CHARS_TOGETHER
+    # Counted up with every session, and made exact when it exceeds the capacity.
+    _token_chars: int = 0
     _sessions: dict[str, Session] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -88,12 +98,29 @@ class SessionTable:
         with self._lock:
             self._make_room()
             self._sessions[session.session_id] = session
+            self._token_chars += session.token_chars
+            if self._token_chars > self.token_capacity:
+                self._drop_tokens()
+
+    def _drop_tokens(self) -> None:
+        """Forget the oldest attested sessions until half of what tokens may take is free."""
+        self._drop_expired()
+        self._token_chars = sum(session.token_chars for session in self._sessions.values())
+        for key, session in list(self._sessions.items()):
+            if self._token_chars <= self.token_capacity // 2:
+                return
+            if session.appraisal is not None:
+                del self._sessions[key]
+                self._token_chars -= session.token_chars
+
+    def _drop_expired(self) -> None:
+        now = self.now()
+        self._sessions = {key: value for key, value in self._sessions.items() if now < value.expires}
 
     def _make_room(self) -> None:
         if len(self._sessions) < self.capacity:
             return
-        now = self.now()
-        self._sessions = {key: value for key, value in self._sessions.items() if now < value.expires}
+        self._drop_expired()
         while len(self._sessions) >= self.capacity:
             waiting = (key for key, value in self._sessions.items() if value.appraisal is None)
             del self._sessions[next(waiting, next(iter(self._sessions)))]

@@ -3,7 +3,8 @@ Evaluates policies in worker processes, so that a policy can neither see nor sta
 
 A worker has no environment, limits on memory and processor time, and a deadline for each
 evaluation; beyond any of them it is killed. It is replaced after a number of evaluations and
-after every failure. A policy that does not evaluate has not allowed anything.
+after every failure. A policy that does not evaluate has not allowed anything; whether it said
+something wrong or the engine had no answer is told apart, because only the second may pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,8 @@ MAX_RESIDENT_BYTES: Final = 512 << 20
 # How often the memory of an evaluation that takes long is looked at.
 _WATCH_S: Final = 0.02
 _GRACE_S: Final = 1.0
+_SUMMARY: Final = "a policy did not evaluate"
+_NO_ENGINE: Final = "policy-engine-unavailable"
 
 
 class PolicyEngine:
@@ -55,7 +58,9 @@ class PolicyEngine:
         """
         Evaluate rules of one policy over ``input`` (``document``) and ``data``; undefined rules are absent.
 
-        Raise ``RefusedError`` (``policy-evaluation-failed``) when there is no answer for any reason.
+        Raise ``RefusedError`` (``policy-evaluation-failed``) for a policy that is in error,
+        ``UnavailableError`` when the worker was late, died or answered nonsense
+        (``policy-evaluation-failed``) or when there was none to ask (``policy-engine-unavailable``).
         """
         request = {"policy": policy, "queries": list(queries), "input": document, "data": data}
         body = json.dumps(request).encode()
@@ -69,13 +74,15 @@ class PolicyEngine:
                 case {"error": str(text)}:
                     raise _failed(text)
                 case _:
-                    raise _failed("the policy worker answered nonsense")
+                    raise InvalidJsonError("not an answer")
 
     def check(self, policy: str) -> None:
-        """Raise ``InvalidInputError`` (``policy-invalid``) unless the text compiles."""
+        """Raise ``InvalidInputError`` (``policy-invalid``) unless the text compiles and comes to an end."""
         try:
             self.evaluate(policy, ["data.policy"], document={}, data={"reference_values": {}, "findings": {}})
-        except RefusedError as error:
+        except (RefusedError, UnavailableError) as error:
+            if error.code == _NO_ENGINE:
+                raise
             raise InvalidInputError(
                 "policy-invalid", "the policy does not compile", stage=Stage.POLICY, detail=error.detail
             ) from error
@@ -84,18 +91,16 @@ class PolicyEngine:
         """Raise ``UnavailableError`` (``policy-engine-unavailable``) when not even a constant evaluates."""
         try:
             self.evaluate("package policy\n\nworking := true", ["data.policy.working"], document={}, data={})
-        except RefusedError as error:
-            raise UnavailableError(
-                "policy-engine-unavailable",
-                "the policy engine does not start",
-                stage=Stage.POLICY,
-                detail=error.detail,
-            ) from error
+        except (RefusedError, UnavailableError) as error:
+            raise _unavailable(error.detail) from error
 
     def close(self) -> None:
-        """Stop all workers that are idle; call this when nobody evaluates any more."""
+        """Stop all workers; one that is still busy after a while ends with this process."""
         for _ in range(self._size):
-            worker = self._idle.get(timeout=self._deadline_s)
+            try:
+                worker = self._idle.get(timeout=self._deadline_s)
+            except queue.Empty:
+                return
             if worker is not None:
                 worker.stop()
 
@@ -105,25 +110,31 @@ class PolicyEngine:
         Borrow a worker; one that did not come to a result is not handed back.
 
         A policy that fails may leave a worker short of memory, and the next policy must not pay for it.
+        Whatever happens, the place in the pool is: a lost one would be missing for ever.
         """
-        worker = self._idle.get()
-        if worker is not None and not worker.alive:
-            worker.stop()
-            worker = None
-        worker = worker or _Worker.start()
-        usable = False
+        worker, usable = self._borrowed(), False
         try:
+            if worker is None or not worker.alive:
+                worker = _restarted(worker)
             yield worker
-            usable = True
+            usable = worker.evaluations < _EVALUATIONS_PER_WORKER
         except OSError as error:
-            raise _failed("the policy took too long or too much memory") from error
+            raise _no_answer("the policy took too long or too much memory") from error
         except InvalidJsonError as error:
-            raise _failed("the policy worker answered nonsense") from error
+            raise _no_answer("the policy worker answered nonsense") from error
         finally:
-            usable = usable and worker.evaluations < _EVALUATIONS_PER_WORKER
-            if not usable:
-                worker.stop()
-            self._idle.put(worker if usable else None)
+            try:
+                if worker is not None and not usable:
+                    worker.stop()
+            finally:
+                self._idle.put(worker if usable else None)
+
+    def _borrowed(self) -> _Worker | None:
+        """Wait for a place in the pool, but not behind any number of slow policies."""
+        try:
+            return self._idle.get(timeout=self._deadline_s)
+        except queue.Empty as error:
+            raise _unavailable("all policy workers are busy") from error
 
 
 @dataclass(slots=True)
@@ -139,14 +150,18 @@ class _Worker:
         """Start a process that has our socket as standard input, and no environment."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-m", "enclave_cc.trustee.policy.worker"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={},
-                cwd="/",
-            )
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-B", "-m", "enclave_cc.trustee.policy.worker"],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={},
+                    cwd="/",
+                )
+            except OSError:
+                ours.close()
+                raise
         return cls(process, ours)
 
     @property
@@ -169,7 +184,8 @@ class _Worker:
         """Kill the process; it holds nothing that is worth a farewell."""
         self.channel.close()
         self.process.kill()
-        self.process.wait(_GRACE_S)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_GRACE_S)
 
     def _require_modest(self) -> None:
         if _resident_bytes(self.process.pid) > MAX_RESIDENT_BYTES:
@@ -190,6 +206,16 @@ class _Worker:
         return bytes(data)
 
 
+def _restarted(old: _Worker | None) -> _Worker:
+    """Start a worker in the place of one that has ended, or of none."""
+    if old is not None:
+        old.stop()
+    try:
+        return _Worker.start()
+    except OSError as error:
+        raise _unavailable(f"no policy worker starts: {error}") from error
+
+
 def _resident_bytes(pid: int) -> int:
     """Return a process's resident memory (proc(5), ``statm``), 0 when it has ended."""
     try:
@@ -206,6 +232,14 @@ def _remaining(deadline: float) -> float:
 
 
 def _failed(detail: str) -> RefusedError:
-    return RefusedError(
-        "policy-evaluation-failed", "a policy did not evaluate", stage=Stage.POLICY, detail=detail
+    return RefusedError("policy-evaluation-failed", _SUMMARY, stage=Stage.POLICY, detail=detail)
+
+
+def _no_answer(detail: str) -> UnavailableError:
+    return UnavailableError("policy-evaluation-failed", _SUMMARY, stage=Stage.POLICY, detail=detail)
+
+
+def _unavailable(detail: str) -> UnavailableError:
+    return UnavailableError(
+        _NO_ENGINE, "the policy engine does not start or is busy", stage=Stage.POLICY, detail=detail
     )

@@ -69,7 +69,11 @@ class PolicyLibrary:
         return default_text(file) if stored is None else stored.decode()
 
     def set(self, policy: PolicyId, text: str) -> None:
-        """Put a policy into force; raise ``InvalidInputError`` (``policy-invalid``) when it cannot be one."""
+        """Check a policy and put it into force."""
+        self.put(policy, self.checked(text))
+
+    def checked(self, text: str) -> bytes:
+        """Return a policy that may be put into force; raise ``InvalidInputError`` (``policy-invalid``)."""
         try:
             body = text.encode()
         except UnicodeEncodeError as error:
@@ -79,6 +83,10 @@ class PolicyLibrary:
         if not _PACKAGE.search(text):
             raise _invalid("it is not of package `policy`, the only one that is evaluated")
         self.engine.check(text)
+        return body
+
+    def put(self, policy: PolicyId, body: bytes) -> None:
+        """Put a policy into force that ``checked`` returned."""
         namespace, key, _ = _PLACES[policy]
         self.store.put(namespace, key, body)
 

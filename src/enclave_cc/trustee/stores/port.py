@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 
 class Namespace(StrEnum):
@@ -44,6 +45,9 @@ class ChainEntry:
 
 class Store(Protocol):
     """Bytes under names and one append-only chain."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make all changes of a ``with`` block together, or none of them."""
 
     def get(self, namespace: Namespace, key: str) -> bytes | None:
         """Return a value, None when there is none."""

@@ -31,20 +31,21 @@ class SqliteStore:
     """Implements ``Store``; one connection, guarded by a lock."""
 
     def __init__(self, path: Path) -> None:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(
-            path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
+        self._lock = threading.RLock()
+        self._connection = _connect(path)
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._migrate()
         except sqlite3.DatabaseError as error:
             self._connection.close()
-            raise InvalidInputError(
-                "store-unusable", "the broker's store cannot be opened", stage=Stage.STORE, detail=str(error)
-            ) from error
+            raise _unusable(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes of a ``with`` block together, or none of them."""
+        with self._writing():
+            yield
 
     def get(self, namespace: Namespace, key: str) -> bytes | None:
         """Return a value, None when there is none."""
@@ -127,14 +128,20 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Run the body in one transaction: all of it or nothing."""
+        """Run the body in one transaction, or as a part of the one that this thread is in."""
         with self._reading() as connection:
+            part_of_another = connection.in_transaction
+            if part_of_another:
+                yield connection
+                return
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                # SQLite has ended the transaction by itself where the disk is full or fails.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
 
     def _migrate(self) -> None:
@@ -146,6 +153,20 @@ class SqliteStore:
             self._connection.executescript(
                 f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;"
             )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        return sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: Exception) -> InvalidInputError:
+    return InvalidInputError(
+        "store-unusable", "the broker's store cannot be opened", stage=Stage.STORE, detail=str(error)
+    )
 
 
 def _head(connection: sqlite3.Connection) -> ChainHead:
