@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from enclave_cc.cli.output import printable
 from enclave_cc.core.findings import Outcome
 
 if TYPE_CHECKING:
@@ -26,5 +27,5 @@ def report_failure(error: EnclaveCcError) -> int:
         if finding.outcome is Outcome.FAILED
     )
     lines.append(f"  what to do: {error.remedy}")
-    print("\n".join(lines), file=sys.stderr)  # noqa: T201  # this is the command line's output
+    print(printable("\n".join(lines)), file=sys.stderr)  # noqa: T201  # this is the command line's output
     return error.exit_status

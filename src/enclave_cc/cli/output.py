@@ -18,8 +18,13 @@ class Output(StrEnum):
 
 
 def show(text: str) -> None:
-    """Print one line of a result."""
-    print(text)  # noqa: T201  # this is the command line's output
+    """Print a result; what a stranger could have written cannot steer the terminal."""
+    print(printable(text))  # noqa: T201  # this is the command line's output
+
+
+def printable(text: str) -> str:
+    """Write control characters out, but for line ends."""
+    return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
 
 
 def show_json(value: object) -> None:

@@ -6,24 +6,27 @@ This module hides whether there is a broker from the pipeline. It keeps no resou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import time
+from typing import TYPE_CHECKING, Final, Protocol
 
 from enclave_cc.core.errors import RefusedError, Stage
 from enclave_cc.core.findings import Finding, Outcome
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from enclave_cc.core.errors import EnclaveCcError
+
+# A token lives five minutes and a container has two to start; a preparation may take longer than both.
+FRESH_TOKEN_S: Final = 60.0
 
 
 class BrokerSession(Protocol):
     """What a request may ask of the broker after attestation."""
 
-    @property
-    def token(self) -> str:
-        """The broker's statement about this enclave, empty without a broker."""
+    def fresh_token(self) -> str:
+        """Return the broker's statement about this enclave, empty without a broker."""
         ...
 
     def get(self, uri: str) -> bytes:
@@ -64,18 +67,22 @@ class KbsConnection(Protocol):
 class AttestedSession:
     """A session with a real broker; attestation happens on construction."""
 
-    def __init__(self, connection: KbsConnection, request_id: str) -> None:
+    def __init__(
+        self, connection: KbsConnection, request_id: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connection = connection
         self._request_id = request_id
+        self._clock = clock
         try:
-            self._token = connection.attest()
+            self._attest()
         except BaseException:
             connection.close()
             raise
 
-    @property
-    def token(self) -> str:
-        """Return the token that attestation gave."""
+    def fresh_token(self) -> str:
+        """Return a token that app enclaves still accept when they start; attest again for an old one."""
+        if self._clock() - self._attested_at > FRESH_TOKEN_S:
+            self._attest()
         return self._token
 
     def get(self, uri: str) -> bytes:
@@ -92,11 +99,17 @@ class AttestedSession:
         """Close the connection."""
         self._connection.close()
 
+    def _attest(self) -> None:
+        self._attested_at = self._clock()
+        self._token = self._connection.attest()
+
 
 class NoBroker:
     """The session of a pod whose owner names no broker: there is nothing to be had."""
 
-    token = ""
+    def fresh_token(self) -> str:
+        """Return none; app enclaves of such pods ask for none."""
+        return ""
 
     def get(self, uri: str) -> bytes:
         """Refuse (``broker-missing``)."""

@@ -123,7 +123,7 @@ class ImagePipeline:
             fdk=fdk,
             manifest_sha256=manifest_sha256,
             launch=launch,
-            token=session.token,
+            token=session.fresh_token(),
         )
         self._releases.keep(release)
         self._log.event("prepared", request=request.request_id, container=request.container_id)
