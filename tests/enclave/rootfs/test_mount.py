@@ -141,7 +141,7 @@ def test_closing_leaves_nothing_behind(tmp_path, seal, in_private_mounts, backen
         assert not own_mounts(tmp_path)
         assert not list((tmp_path / "m" / "work").iterdir())
         assert threading.active_count() == 1
-        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+        assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
         for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
             assert str(tmp_path) not in backing.read_text()
 
