@@ -325,6 +325,17 @@ class Node:
             if target.startswith(str(self.directory)):
                 subprocess.run(["umount", "-l", target], check=False)
         shutil.rmtree(self.directory)
+        self.remove_groups()
+
+    def remove_groups(self) -> None:
+        """The pod's control groups are the kubelet's to remove, and here that is us."""
+        for group in Path("/sys/fs/cgroup").glob(f"**/ecc-test/{self.sandbox_id}"):
+            for directory in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+            for directory in (group, group.parent):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
 
 
 @pytest.fixture
