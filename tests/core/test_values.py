@@ -12,9 +12,10 @@ from enclave_cc.core.catalogue import REMEDIES
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
 from enclave_cc.core.fields import FieldError, Fields
-from enclave_cc.core.findings import Finding, Outcome, Verdict, equal, member
+from enclave_cc.core.findings import Finding, Outcome, equal, member
 from enclave_cc.core.request_id import fresh_request_id, parse_request_id
 from enclave_cc.core.secret import Secret
+from enclave_cc.core.verdict import Verdict
 
 
 @given(st.binary(max_size=200), st.sampled_from(["sha256", "sha384", "sha512"]))

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
-from enclave_cc.core.errors import RefusedError
 from enclave_cc.core.fields import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    from enclave_cc.core.errors import Stage
 
 # A finding is read by a person; whatever a hostile peer makes us quote is cut here.
 MAX_VALUE_CHARS: Final = 2048
@@ -81,21 +78,3 @@ def member(rule: str, *, allowed: Collection[str], actual: str, remedy: str = ""
     outcome = Outcome.PASSED if actual in allowed else Outcome.FAILED
     expected = " or ".join(sorted(allowed)) or "(none registered)"
     return Finding(rule, outcome, expected, actual, remedy)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """All findings of one appraisal, in the order of evaluation."""
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def failed(self) -> tuple[Finding, ...]:
-        """Return the findings that stand in the way."""
-        return tuple(finding for finding in self.findings if finding.outcome is Outcome.FAILED)
-
-    def require(self, code: str, summary: str, *, stage: Stage) -> None:
-        """Raise ``RefusedError`` unless every rule passed; no rule at all is a refusal too."""
-        if self.failed or not self.findings:
-            rules = ", ".join(finding.rule for finding in self.failed) or "no rule applied"
-            raise RefusedError(code, summary, stage=stage, detail=rules, findings=self.findings)

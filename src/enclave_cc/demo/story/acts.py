@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage
-from enclave_cc.core.findings import Finding, Outcome, Verdict, equal
+from enclave_cc.core.findings import Finding, Outcome, equal
+from enclave_cc.core.verdict import Verdict
 from enclave_cc.demo.cri.kubelet import wait_for
 from enclave_cc.demo.images import busybox, debian
 from enclave_cc.demo.scene.sweep import leftovers

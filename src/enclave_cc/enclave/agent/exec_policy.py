@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from enclave_cc.core import strict_json
 from enclave_cc.core.errors import InvalidInputError, Stage
-from enclave_cc.core.findings import Finding, Outcome, Verdict
+from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.core.verdict import Verdict
 from enclave_cc.enclave.agent.launch_policy import TERMINAL
 from enclave_cc.formats.oci.edge import foreign, read_object
 from enclave_cc.formats.oci.runtime_spec import MAX_SPEC_BYTES, SpecProcess

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enclave_cc.core.errors import Stage
-from enclave_cc.core.findings import Finding, Outcome, Verdict, equal
+from enclave_cc.core.findings import Finding, Outcome, equal
+from enclave_cc.core.verdict import Verdict
 from enclave_cc.enclave.agent.mount_policy import mount_findings, usual_mounts
 from enclave_cc.formats.launch import ApprovedMount, LaunchConfiguration
 

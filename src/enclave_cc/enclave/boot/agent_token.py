@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from enclave_cc.core import strict_json
 from enclave_cc.core.errors import RefusedError, Stage
 from enclave_cc.core.fields import FieldError, Fields
-from enclave_cc.core.findings import Finding, Outcome, Verdict, equal
+from enclave_cc.core.findings import Finding, Outcome, equal
+from enclave_cc.core.verdict import Verdict
 from enclave_cc.formats.jose.base64url import JoseError
 from enclave_cc.formats.jose.jws import MAX_TOKEN_CHARS, verify_es256
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from enclave_cc.core.findings import Outcome, Verdict
+from enclave_cc.core.findings import Outcome
+from enclave_cc.core.verdict import Verdict
 
 if TYPE_CHECKING:
     from enclave_cc.core.errors import Stage

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.core.findings import Finding, Outcome, Verdict, equal, member
+from enclave_cc.core.findings import Finding, Outcome, equal, member
+from enclave_cc.core.verdict import Verdict
 from enclave_cc.formats.local_attestation.identity import (
     AGENT_PRODUCT_ID,
     APP_PRODUCT_ID,

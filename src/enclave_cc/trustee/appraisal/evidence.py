@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError, Stage
 from enclave_cc.core.fields import FieldError, Fields
-from enclave_cc.core.findings import Finding, Outcome, Verdict, equal
+from enclave_cc.core.findings import Finding, Outcome, equal
+from enclave_cc.core.verdict import Verdict
 from enclave_cc.formats.dcap.verify import verify_pck_chain, verify_quote
 from enclave_cc.formats.initdata import initdata_digest
 from enclave_cc.formats.kbs.runtime_data import report_data
