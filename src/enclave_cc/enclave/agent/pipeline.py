@@ -1,5 +1,5 @@
 """
-From the host's request to a sealed root file system and a key that waits: DESIGN.md §4, steps 6 to 8.
+From the host's request to a sealed root file system and a key that waits: docs/architecture.md, 6 to 8.
 
 The order is the security argument: nothing is fetched before the broker knows this enclave, no layer is
 opened before manifest, signature and launch are approved, and no key waits before every byte was checked

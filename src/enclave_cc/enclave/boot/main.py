@@ -1,5 +1,5 @@
 """
-Start one container in its app enclave: DESIGN.md §4, steps 9 to 12.
+Start one container in its app enclave: docs/architecture.md, steps 9 to 12.
 
 (1) Wait for the order, which comes after the platform has measured this process. (2) Check the owner's
 initdata. (3) Prove ourselves to the agent, and the agent to us. (4) Mount. (5) Start. (6) Serve the mount

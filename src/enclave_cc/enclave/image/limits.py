@@ -26,7 +26,7 @@ RATIO: Final = 200
 # Small layers of sparse files may exceed the ratio; this much costs nobody anything.
 RATIO_FREE_BYTES: Final = 64 << 20
 # Bytes of a layer up to this size are authenticated as a whole before the first one is used. With
-# it an interpreter with everything imported (34 MB) stays inside the 100 MB of DESIGN.md §10.
+# it an interpreter with everything imported (34 MB) stays inside 100 MB.
 SPOOL_BYTES: Final = 48 << 20
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PYTHON: Final = "usr/bin/python3"
 SITE: Final = "usr/lib/enclave-cc/site"
 
-# Our rooms that run inside (DESIGN.md §3), and what they import from others.
+# Our rooms that run inside (CONTRIBUTING.md), and what they import from others.
 TRUSTED_ROOMS: Final = ("core", "formats", "transport", "enclave", "platform")
 TRUSTED_PACKAGES: Final = ("_cffi_backend", "cryptography", "isal", "urllib3", "zstandard")
 
