@@ -62,8 +62,10 @@ class Prefetch:
         except EnclaveCcError:
             return
         download = self._begin(reference, own)
-        for digest in later[:_MAX_LAYERS]:
-            self._begin(reference, digest)
+        # The list begins with the layer itself; one that has failed already is not tried twice in a row.
+        for digest in dict.fromkeys(later[:_MAX_LAYERS]):
+            if digest != own:
+                self._begin(reference, digest)
         if download is not None:
             self._await(download)
 
