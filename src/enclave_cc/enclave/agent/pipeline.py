@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -146,20 +147,16 @@ class ImagePipeline:
         """Seal all layers under a fresh key into a fresh directory; leave neither behind on failure."""
         directory = self._pod.sealed_root / secrets.token_hex(_DIRECTORY_NAME_BYTES)
         fdk = Secret.random()
-        try:
-            binding = Binding(self._pod.pod_uid, request.container_id, str(image.manifest_digest))
+        binding = Binding(self._pod.pod_uid, request.container_id, str(image.manifest_digest))
+        with ExitStack() as undo:
+            undo.callback(fdk.wipe)
+            undo.callback(shutil.rmtree, directory, ignore_errors=True)
             writer = SealedImageWriter(directory, fdk=fdk, binding=binding)
-            try:
-                for layer in image.layers:
-                    writer.add_layer(open_layer(layer, source=source, resources=session))
-                sealed = writer.finish()
-            except BaseException:
-                writer.abort()
-                raise
-        except BaseException:
-            fdk.wipe()
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
+            undo.callback(writer.abort)
+            for layer in image.layers:
+                writer.add_layer(open_layer(layer, source=source, resources=session))
+            sealed = writer.finish()
+            undo.pop_all()
         return directory, fdk, sealed.manifest_sha256
 
 
