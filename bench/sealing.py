@@ -12,12 +12,12 @@ from isal import igzip
 
 from bench.report import Goal, Result, interleaved, row
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.image.layers import Layer, open_layer
 from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import LayerMediaType
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.image.layers import Layer, open_layer
 from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout

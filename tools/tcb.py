@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-ROOMS: Final = ("core", "formats", "transport", "platform", "enclave")
+ROOMS: Final = ("core", "formats", "transport", "image", "platform", "enclave")
 # What code inside an enclave may import from others, and what for. The import-linter contract in
 # pyproject.toml and the bundle builder hold the same line.
 PACKAGES: Final = {

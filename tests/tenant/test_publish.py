@@ -9,11 +9,11 @@ from tests.simulators.memory_registry import MemoryResources
 from tests.simulators.registry import running_registry
 
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.image.cache import BlobCache, CacheThenRegistry
-from enclave_cc.enclave.image.pull import open_layer, verify_image
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.image.pull import open_layer, verify_image
 from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout

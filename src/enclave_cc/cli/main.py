@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _TREE: Final = (
     ("demo", "enclave_cc.cli.demo:demo"),
     ("doctor", "enclave_cc.cli.doctor:doctor"),
-    ("image", "enclave_cc.cli.image:app"),
+    ("image", "enclave_cc.cli.image.app:app"),
     ("kbs", "enclave_cc.cli.kbs:app"),
     ("secret", "enclave_cc.cli.secret:app"),
     ("policy", "enclave_cc.cli.policy:app"),

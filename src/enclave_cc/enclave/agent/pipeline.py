@@ -20,12 +20,12 @@ from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.agent.launch_policy import approve_launch, launch_as_built
 from enclave_cc.enclave.agent.prepare import Prepared
 from enclave_cc.enclave.agent.release import PendingRelease
-from enclave_cc.enclave.image.cache import BlobCache, CacheThenRegistry
-from enclave_cc.enclave.image.pull import load_policy, open_layer, verify_image
 from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
 from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.image.pull import load_policy, open_layer, verify_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from enclave_cc.enclave.agent.prepare import PrepareRequest
     from enclave_cc.enclave.agent.release import PendingReleases
     from enclave_cc.enclave.agent.reporting import Reporter
-    from enclave_cc.enclave.image.pull import VerifiedImage
     from enclave_cc.formats.launch import LaunchConfiguration
     from enclave_cc.formats.owner_settings import OwnerSettings
+    from enclave_cc.image.pull import VerifiedImage
     from enclave_cc.transport.registry import RegistryClient
 
 _DIRECTORY_NAME_BYTES: Final = 16

@@ -26,7 +26,7 @@ PYTHON: Final = "usr/bin/python3"
 SITE: Final = "usr/lib/enclave-cc/site"
 
 # Our rooms that run inside (CONTRIBUTING.md), and what they import from others.
-TRUSTED_ROOMS: Final = ("core", "formats", "transport", "enclave", "platform")
+TRUSTED_ROOMS: Final = ("core", "formats", "transport", "image", "enclave", "platform")
 TRUSTED_PACKAGES: Final = ("_cffi_backend", "cryptography", "isal", "urllib3", "zstandard")
 
 # Interactive tools, installers, test suites and databases: large, and no business of an enclave.

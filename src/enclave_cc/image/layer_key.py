@@ -12,11 +12,11 @@ from enclave_cc.formats.ocicrypt.annotation_packet import KEYS_ANNOTATION, parse
 from enclave_cc.formats.ocicrypt.layer_cipher import PUBLIC_OPTIONS_ANNOTATION, PublicOptions
 
 if TYPE_CHECKING:
-    from enclave_cc.enclave.image.checks import Checks
-    from enclave_cc.enclave.image.ports import Resources
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.ocicrypt.annotation_packet import AnnotationPacket
     from enclave_cc.formats.ocicrypt.layer_cipher import PrivateOptions
+    from enclave_cc.image.checks import Checks
+    from enclave_cc.image.ports import Resources
 
 RULE: Final = "image.layer.key"
 

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
 from enclave_cc.core.findings import Finding, Outcome, equal, member
-from enclave_cc.enclave.image.checks import Checks
-from enclave_cc.enclave.image.fetched import fetch_config, fetch_manifest
-from enclave_cc.enclave.image.layers import Layer, open_layer
-from enclave_cc.enclave.image.limits import DEFAULT_LIMITS, at_most
-from enclave_cc.enclave.image.ports import BlobSource, Registry, Resources
-from enclave_cc.enclave.image.signatures import SignatureSubject, refuse_rejected, require_signatures
 from enclave_cc.formats.oci.descriptor import Descriptor, Platform
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest, parse_manifest_or_index
 from enclave_cc.formats.oci.media_types import CONFIG_TYPES, LayerMediaType
 from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.image.checks import Checks
+from enclave_cc.image.fetched import fetch_config, fetch_manifest
+from enclave_cc.image.layers import Layer, open_layer
+from enclave_cc.image.limits import DEFAULT_LIMITS, at_most
+from enclave_cc.image.ports import BlobSource, Registry, Resources
+from enclave_cc.image.signatures import SignatureSubject, refuse_rejected, require_signatures
 
 if TYPE_CHECKING:
     from enclave_cc.core.digest import Digest
-    from enclave_cc.enclave.image.limits import Limits
     from enclave_cc.formats.oci.reference import Reference
+    from enclave_cc.image.limits import Limits
 
 __all__ = [
     "BlobSource",

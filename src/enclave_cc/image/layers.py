@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Final, Self
 
 from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
 from enclave_cc.core.findings import Finding, Outcome, equal
-from enclave_cc.enclave.image.channel import in_thread
-from enclave_cc.enclave.image.checks import Checks
-from enclave_cc.enclave.image.inflate import CorruptStreamError, inflate
-from enclave_cc.enclave.image.layer_key import unwrap_layer_key
-from enclave_cc.enclave.image.limits import DEFAULT_LIMITS, at_most
-from enclave_cc.enclave.image.ports import FallibleBlobSource
 from enclave_cc.formats.ocicrypt.layer_cipher import LayerAuthenticator, LayerDecryptor
+from enclave_cc.image.channel import in_thread
+from enclave_cc.image.checks import Checks
+from enclave_cc.image.inflate import CorruptStreamError, inflate
+from enclave_cc.image.layer_key import unwrap_layer_key
+from enclave_cc.image.limits import DEFAULT_LIMITS, at_most
+from enclave_cc.image.ports import FallibleBlobSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from enclave_cc.core.digest import Digest
-    from enclave_cc.enclave.image.layer_key import LayerKey
-    from enclave_cc.enclave.image.limits import Limits
-    from enclave_cc.enclave.image.ports import BlobSource, Resources
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.media_types import LayerMediaType
     from enclave_cc.formats.oci.reference import Reference
+    from enclave_cc.image.layer_key import LayerKey
+    from enclave_cc.image.limits import Limits
+    from enclave_cc.image.ports import BlobSource, Resources
 
 # Sources may deliver crumbs; stages hand over pieces whose overhead does not show.
 _PIECE_BYTES: Final = 256 << 10

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from enclave_cc.core.digest import Digest
-    from enclave_cc.enclave.image.ports import Registry
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
+    from enclave_cc.image.ports import Registry
 
 _CHUNK_BYTES: Final = 256 << 10
 

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Final
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
 from enclave_cc.core.findings import Finding, Outcome, member
-from enclave_cc.enclave.image.fetched import read_blob
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.signatures.cosign import PayloadClaim, signature_layers, signature_tag
 from enclave_cc.formats.signatures.policy import InsecureAcceptAnything, Reject, SigstoreSigned
 from enclave_cc.formats.signatures.public_key import PublicKey
+from enclave_cc.image.fetched import read_blob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from enclave_cc.enclave.image.checks import Checks
-    from enclave_cc.enclave.image.ports import Registry, Resources
     from enclave_cc.formats.oci.reference import Reference
     from enclave_cc.formats.signatures.identity import SignedIdentity
     from enclave_cc.formats.signatures.policy import Scope
+    from enclave_cc.image.checks import Checks
+    from enclave_cc.image.ports import Registry, Resources
 
 POLICY_RULE: Final = "image.signature.policy"
 PRESENT_RULE: Final = "image.signature.present"

@@ -15,9 +15,6 @@ from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, RefusedError, UnavailableError
 from enclave_cc.core.findings import Outcome
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.image.cache import BlobCache, CacheThenRegistry
-from enclave_cc.enclave.image.layers import Layer, open_layer
-from enclave_cc.enclave.image.limits import DEFAULT_LIMITS, Limits
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index
 from enclave_cc.formats.oci.media_types import Compression, LayerMediaType
@@ -30,6 +27,9 @@ from enclave_cc.formats.ocicrypt.layer_cipher import (
     PublicOptions,
 )
 from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.image.layers import Layer, open_layer
+from enclave_cc.image.limits import DEFAULT_LIMITS, Limits
 
 KID = "kbs:///default/key/1"
 REFERENCE = Reference.parse("registry.example/team/app:1")

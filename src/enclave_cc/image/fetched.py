@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import Stage
 from enclave_cc.core.findings import equal
-from enclave_cc.enclave.image.limits import at_most
+from enclave_cc.image.limits import at_most
 
 if TYPE_CHECKING:
-    from enclave_cc.enclave.image.checks import Checks
-    from enclave_cc.enclave.image.limits import Limits
-    from enclave_cc.enclave.image.ports import Registry
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
+    from enclave_cc.image.checks import Checks
+    from enclave_cc.image.limits import Limits
+    from enclave_cc.image.ports import Registry
 
 
 def fetch_manifest(

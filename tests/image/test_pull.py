@@ -7,8 +7,6 @@ from tests.simulators.memory_registry import MemoryResources
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, RefusedError
 from enclave_cc.core.findings import Outcome
-from enclave_cc.enclave.image.limits import Limits
-from enclave_cc.enclave.image.pull import load_policy
 from enclave_cc.formats.oci.descriptor import Descriptor, Platform
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest
@@ -22,6 +20,8 @@ from enclave_cc.formats.signatures.cosign import (
     signature_tag,
 )
 from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.image.limits import Limits
+from enclave_cc.image.pull import load_policy
 from enclave_cc.tenant.push import push_image
 from enclave_cc.tenant.sign import sign_image
 

@@ -8,11 +8,11 @@ import pytest
 from tests.simulators.memory_registry import MemoryRegistry, MemoryResources
 
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.image.pull import verify_image
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.image.pull import verify_image
 from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout

@@ -1,0 +1,1 @@
+"""`enclave-cc image`: prepare an image so that only attested enclaves can open it; one module per command."""

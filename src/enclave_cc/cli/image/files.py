@@ -1,0 +1,29 @@
+"""Files that image commands read and make."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from enclave_cc.core.errors import InvalidInputError, Stage
+
+
+def create_private(path: Path) -> int:
+    """Open a new file that only its owner may read; raise ``InvalidInputError`` (file-unusable)."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise _file_error(path, error) from error
+
+
+def read(path: Path) -> bytes:
+    """Read a file that a person named; raise ``InvalidInputError`` (file-unusable)."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _file_error(path, error) from error
+
+
+def _file_error(path: Path, error: OSError) -> InvalidInputError:
+    detail = f"{path}: {error.strerror}"
+    return InvalidInputError("file-unusable", "a file cannot be used", stage=Stage.CONFIG, detail=detail)
