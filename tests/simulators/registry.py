@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 TOKEN = "token-of-the-simulator"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 class RegistrySimulator:
@@ -32,6 +33,9 @@ class RegistrySimulator:
         # how many bytes of a blob are sent before the connection breaks, once per entry
         self.breaks = []
         self.ignore_range = False
+        # whether the registry has the referrers API of the distribution specification 1.1
+        self.has_referrers = True
+        self.lists_as = OCI_INDEX
         self.redirect_to = ""
         self.silence_s = 0.0
         self.finished = threading.Event()
@@ -51,6 +55,22 @@ class RegistrySimulator:
         self.manifests[repository, name] = (body, media_type)
         self.manifests[repository, digest] = (body, media_type)
         return digest
+
+    def referrers(self, repository, digest):
+        """List the manifests of a repository whose subject is a digest, as an index."""
+        entries = {}
+        for (held_in, _), (body, media_type) in self.manifests.items():
+            document = _json_object(body)
+            subject = document.get("subject", {})
+            if held_in == repository and subject.get("digest") == digest:
+                own = f"sha256:{hashlib.sha256(body).hexdigest()}"
+                entries[own] = {"mediaType": media_type, "digest": own, "size": len(body)}
+                config = document.get("config", {}).get("mediaType", "")
+                entries[own]["artifactType"] = document.get("artifactType", config)
+                entries[own]["annotations"] = document.get("annotations", {})
+        return json.dumps(
+            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries.values())}
+        ).encode()
 
     def paths(self, method):
         return [path for seen, path, _ in self.requests if seen == method]
@@ -123,20 +143,28 @@ class _Handler(BaseHTTPRequestHandler):
         repository, kind, name = _split(parts.path)
         match self.command, kind:
             case (("GET" | "HEAD"), "manifests"):
-                return self._manifest(repository, name)
+                self._manifest(repository, name)
             case "PUT", "manifests":
-                media_type = self.headers["Content-Type"]
-                self.simulator.add_manifest(repository, name, body, media_type)
-                return self._answer(201, b"")
+                self._store_manifest(repository, name, body)
+            case "GET", "referrers" if self.simulator.has_referrers:
+                listed = self.simulator.referrers(repository, name)
+                self._answer(200, listed, {"Content-Type": self.simulator.lists_as})
             case "POST", "blobs":
-                return self._answer(202, b"", {"Location": f"/v2/{repository}/blobs/uploads/1?state=x"})
+                self._answer(202, b"", {"Location": f"/v2/{repository}/blobs/uploads/1?state=x"})
             case "PUT", "blobs":
                 digest = parse_qs(parts.query)["digest"][0]
                 stored = self.simulator.add_blob(body)
-                return self._answer(201 if stored == digest else 400, b"")
+                self._answer(201 if stored == digest else 400, b"")
             case (("GET" | "HEAD"), "blobs"):
-                return self._blob(name)
-        return self._answer(404, b"")
+                self._blob(name)
+            case _:
+                self._answer(404, b"")
+
+    def _store_manifest(self, repository, name, body):
+        self.simulator.add_manifest(repository, name, body, self.headers["Content-Type"])
+        subject = _json_object(body).get("subject", {}).get("digest")
+        kept = subject and self.simulator.has_referrers
+        self._answer(201, b"", {"OCI-Subject": subject} if kept else {})
 
     def _manifest(self, repository, name):
         body, media_type = self.simulator.manifests.get((repository, name), (None, ""))
@@ -201,8 +229,17 @@ class _Handler(BaseHTTPRequestHandler):
 def _split(path):
     """Cut /v2/<repository>/<kind>/<name>."""
     pieces = path.removeprefix("/v2/").split("/")
-    kinds = [number for number, piece in enumerate(pieces) if piece in {"manifests", "blobs"}]
+    known = {"manifests", "blobs", "referrers"}
+    kinds = [number for number, piece in enumerate(pieces) if piece in known]
     if not kinds:
         return "", "", ""
     at = kinds[-1]
     return "/".join(pieces[:at]), pieces[at], "/".join(pieces[at + 1 :])
+
+
+def _json_object(body):
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,6 +1,7 @@
 import datetime as dt
 import hashlib
 import ipaddress
+import json
 import os
 import ssl
 
@@ -8,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.simulators.registry import TOKEN, running_registry
+from tests.simulators.registry import OCI_INDEX, TOKEN, running_registry
 
 from enclave_cc.core.errors import InvalidInputError, UnavailableError
 from enclave_cc.formats.oci.reference import Reference
@@ -209,6 +210,47 @@ def test_what_was_uploaded_is_there(client, simulator, reference, auth):
     assert client.has_blob(reference, digest)
     assert _fetch(client, reference, digest) == data
     assert client.manifest(reference, digest_or_tag="1").body == b"{}"
+
+
+SUBJECT = f"sha256:{'ab' * 32}"
+REFERRER = f'{{"subject":{{"digest":"{SUBJECT}"}},"artifactType":"application/x"}}'.encode()
+
+
+def _listed(client, reference):
+    return json.loads(client.referrers(reference, digest=SUBJECT).body)["manifests"]
+
+
+def test_a_registry_with_the_referrers_api_says_so_and_lists_what_refers(client, simulator, reference):
+    assert client.put_manifest(reference, "attached", REFERRER, "application/x")
+    assert [entry["artifactType"] for entry in _listed(client, reference)] == ["application/x"]
+
+
+def test_a_registry_without_it_is_asked_for_the_tag_that_stands_in(client, simulator, reference):
+    simulator.has_referrers = False
+    assert not client.put_manifest(reference, "attached", REFERRER, "application/x")
+    assert _listed(client, reference) == []
+    index = b'{"manifests":[1]}'
+    client.put_manifest(reference, SUBJECT.replace(":", "-"), index, OCI_INDEX)
+    assert client.referrers(reference, digest=SUBJECT).body == index
+
+
+def test_a_front_page_is_no_list_of_referrers(client, simulator, reference):
+    simulator.lists_as = "text/html"
+    client.put_manifest(reference, SUBJECT.replace(":", "-"), b"{}", OCI_INDEX)
+    assert client.referrers(reference, digest=SUBJECT).body == b"{}"
+
+
+@pytest.mark.parametrize("status", [400, 405, 501])
+def test_a_registry_that_finds_the_question_odd_has_no_referrers_api(client, simulator, reference, status):
+    simulator.statuses = [status]
+    assert _listed(client, reference) == []
+
+
+def test_who_may_not_see_referrers_is_told(client, simulator, reference):
+    simulator.auth, simulator.password = "bearer", "another"
+    with pytest.raises(InvalidInputError) as caught:
+        client.referrers(reference, digest=SUBJECT)
+    assert caught.value.code == "registry-access-denied"
 
 
 def _certificate(directory):

@@ -28,6 +28,14 @@ class Registry(Protocol):
     def blob(self, reference: Reference, descriptor_digest: str, *, offset: int = 0) -> Iterator[bytes]:
         """Stream a blob's bytes, unchecked."""
 
+    def referrers(self, reference: Reference, *, digest: str) -> FetchedManifest:
+        """
+        Return the index of what refers to a manifest, unchecked.
+
+        It is the referrers API's answer, else the manifest under the tag that stands in for it
+        (``sha256-<hex>``); an empty index if there is neither.
+        """
+
 
 class BlobSource(Protocol):
     """Where layer bytes come from, unchecked."""

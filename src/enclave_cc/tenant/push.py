@@ -30,8 +30,8 @@ class PushTarget(Protocol):
     ) -> None:
         """Upload a blob."""
 
-    def put_manifest(self, reference: Reference, tag: str, body: bytes, media_type: str) -> None:
-        """Store a manifest under a tag or a digest."""
+    def put_manifest(self, reference: Reference, tag: str, body: bytes, media_type: str) -> bool:
+        """Store a manifest under a tag or a digest; tell whether the registry lists referrers by itself."""
 
 
 @dataclass(frozen=True, slots=True)

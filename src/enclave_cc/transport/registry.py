@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
-from enclave_cc.core.errors import Stage, UnavailableError
-from enclave_cc.formats.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
+from enclave_cc.core.errors import InvalidInputError, Stage, UnavailableError
+from enclave_cc.formats.oci.media_types import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
 from enclave_cc.transport.registry_auth import RegistryAuth, anonymous
 from enclave_cc.transport.registry_http import RegistryHttp
 
@@ -38,6 +38,7 @@ _BACKOFF_S: Final = 0.2
 
 _DEFAULT_HOSTS: Final = {"docker.io": "registry-1.docker.io"}
 _ACCEPTED_MANIFESTS: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
+_NO_REFERRERS: Final = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}'.encode()
 _OK: Final = 200
 _CREATED: Final = 201
 _ACCEPTED: Final = 202
@@ -137,12 +138,36 @@ class RegistryClient:
         ) as response:
             self._http.expect(response, {_CREATED}, stage=Stage.STORE)
 
-    def put_manifest(self, reference: Reference, tag: str, body: bytes, media_type: str) -> None:
-        """Store a manifest or an index under a tag or a digest."""
+    def referrers(self, reference: Reference, *, digest: str) -> FetchedManifest:
+        """
+        Return the index of what refers to a manifest, unchecked; an empty one if nothing does.
+
+        A registry without the referrers API keeps the index under a tag that is made of the digest
+        (distribution specification 1.1, "referrers tag schema").
+        """
+        try:
+            found = self._fetch_manifest(self._url(reference, "referrers", digest), reference)
+        except InvalidInputError as error:
+            if error.code == "registry-access-denied":
+                raise
+        else:
+            # A front page for every address that a registry does not know is no list of referrers.
+            if found.media_type == OCI_INDEX:
+                return found
+        try:
+            return self.manifest(reference, digest_or_tag=digest.replace(":", "-", 1))
+        except InvalidInputError as error:
+            if error.code != "image-not-found":
+                raise
+        return FetchedManifest(_NO_REFERRERS, OCI_INDEX)
+
+    def put_manifest(self, reference: Reference, tag: str, body: bytes, media_type: str) -> bool:
+        """Store a manifest or an index under a tag or a digest; tell whether the registry lists referrers."""
         url = self._url(reference, "manifests", tag)
         headers = {"Content-Type": media_type}
         with self._auth.request("PUT", url, reference, push=True, headers=headers, body=body) as response:
             self._http.expect(response, {_CREATED}, stage=Stage.STORE)
+            return "OCI-Subject" in response.headers
 
     def _fetch_manifest(self, url: str, reference: Reference) -> FetchedManifest:
         headers = {"Accept": _ACCEPTED_MANIFESTS}
