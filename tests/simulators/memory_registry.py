@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from enclave_cc.core.errors import InvalidInputError, Stage, UnavailableError
+from enclave_cc.formats.oci.manifest import Index
+from enclave_cc.formats.oci.media_types import OCI_INDEX
 from enclave_cc.transport.registry import FetchedManifest
 
 
@@ -36,6 +38,12 @@ class MemoryRegistry:
         if found is None:
             raise InvalidInputError("image-not-found", "not here", stage=Stage.FETCH)
         return found
+
+    def referrers(self, reference, *, digest):
+        """Answer as a registry without the API does: the index under the tag that stands in."""
+        self.calls.append(("referrers", digest))
+        found = self.manifests.get((reference.name, digest.replace(":", "-")))
+        return found or FetchedManifest(Index(()).to_bytes(), OCI_INDEX)
 
     def blob(self, reference, descriptor_digest, *, offset=0):
         self.calls.append(("blob", descriptor_digest))

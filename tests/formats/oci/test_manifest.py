@@ -54,6 +54,13 @@ def test_a_manifest_survives_the_round_trip():
     assert Manifest.parse(manifest.to_bytes()) == manifest
 
 
+def test_an_artifact_says_what_it_is_and_what_it_refers_to():
+    subject = Descriptor(OCI_MANIFEST, DIGEST, 7, artifact_type="application/x")
+    artifact = Manifest(subject, (), subject=subject, artifact_type="application/y")
+    assert Manifest.parse(artifact.to_bytes()) == artifact
+    assert Index.parse(Index((subject,)).to_bytes()).manifests == (subject,)
+
+
 def test_an_index_survives_the_round_trip():
     index = Index((_entry(Platform("linux", "arm64", "v8"), b"1"), _entry(None, b"2")))
     assert Index.parse(index.to_bytes()) == index
@@ -72,6 +79,8 @@ def test_an_index_survives_the_round_trip():
         {"config": {**DESCRIPTOR, "size": 1 << 63}},
         {"config": {**DESCRIPTOR, "size": 1.5}},
         {"config": {**DESCRIPTOR, "digest": "sha256:../../etc"}},
+        {"subject": {}},
+        {"artifactType": 1},
         {"layers": None},
         {"layers": {}},
         {"layers": ["x"]},

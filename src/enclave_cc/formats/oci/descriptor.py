@@ -42,6 +42,7 @@ class Descriptor:
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = None
+    artifact_type: str = ""
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -60,6 +61,7 @@ class Descriptor:
             size=size,
             annotations=fields.text_map("annotations"),
             platform=None if platform is None else _platform(platform),
+            artifact_type=fields.text("artifactType", default=""),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -73,6 +75,8 @@ class Descriptor:
             members["annotations"] = dict(self.annotations)
         if self.platform is not None:
             members["platform"] = self.platform.to_json()
+        if self.artifact_type:
+            members["artifactType"] = self.artifact_type
         return members
 
 

@@ -31,12 +31,14 @@ _SUMMARY: Final = "the image manifest is malformed"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One image: its configuration and its layers, lowest first."""
+    """One image: its configuration and its layers, lowest first; or an artifact that refers to a subject."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
     media_type: str = OCI_MANIFEST
     annotations: Mapping[str, str] = field(default_factory=dict)
+    subject: Descriptor | None = None
+    artifact_type: str = ""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -50,6 +52,8 @@ class Manifest:
                 layers=_descriptors(fields, "layers"),
                 media_type=_media_type(fields, OCI_MANIFEST, MANIFEST_TYPES),
                 annotations=fields.text_map("annotations"),
+                subject=Descriptor.read(fields.object("subject")) if fields.has("subject") else None,
+                artifact_type=fields.text("artifactType", default=""),
             )
 
     def to_bytes(self) -> bytes:
@@ -60,6 +64,10 @@ class Manifest:
             "config": self.config.to_json(),
             "layers": [layer.to_json() for layer in self.layers],
         }
+        if self.subject is not None:
+            members["subject"] = self.subject.to_json()
+        if self.artifact_type:
+            members["artifactType"] = self.artifact_type
         if self.annotations:
             members["annotations"] = dict(self.annotations)
         return strict_json.canonical(members)
