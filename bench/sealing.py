@@ -17,8 +17,10 @@ from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import LayerMediaType
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
+from enclave_cc.image.layer_key import KeyRing
 from enclave_cc.image.layers import Layer, open_layer
-from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
+from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.layers import LayerBuilder
@@ -90,7 +92,7 @@ def _image(directory: Path) -> tuple[Path, Layer, _Layout]:
     described = build_image(layout, [LayerInput(builder)], ProcessDescription())
     plain = layout.read_manifest(described)
     encrypted = ImageLayout.create(directory / "encrypted")
-    manifest = encrypted.read_manifest(encrypt_image(layout, encrypted, WrappingKey(Secret(_KEY), _KEY_ID)))
+    manifest = encrypted.read_manifest(encrypt_image(layout, encrypted, [BrokerKey(Secret(_KEY), _KEY_ID)]))
     if not isinstance(plain, Manifest) or not isinstance(manifest, Manifest):
         raise TypeError("the builder made no manifest")
     blob = directory / "layer.gz"
@@ -104,7 +106,7 @@ def _image(directory: Path) -> tuple[Path, Layer, _Layout]:
 
 def _seal(layer: Layer, source: _Layout, target: Path) -> None:
     writer = SealedImageWriter(target, fdk=Secret.random(), binding=Binding("pod", "container", "image"))
-    writer.add_layer(open_layer(layer, source=source, resources=source))
+    writer.add_layer(open_layer(layer, source=source, keys=KeyRing(source)))
     writer.finish()
     shutil.rmtree(target)
 

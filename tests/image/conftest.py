@@ -11,9 +11,10 @@ from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.pull import verify_image
-from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
+from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.layers import LayerBuilder
@@ -41,7 +42,7 @@ class World:
         self.encrypted = ImageLayout.create(directory / "encrypted")
         layers = [LayerInput(self.tars[0], Compression.ZSTD), LayerInput(self.tars[1], Compression.GZIP)]
         build_image(self.plain, layers, ProcessDescription(entrypoint=("/bin/app",), env=("A=b",)))
-        encrypt_image(self.plain, self.encrypted, WrappingKey(self.kek, KID))
+        encrypt_image(self.plain, self.encrypted, [BrokerKey(self.kek, KID)])
 
     def publish(self, *, encrypted=True, signed_for="registry.example/team/app", key=None):
         layout = self.encrypted if encrypted else self.plain

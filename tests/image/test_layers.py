@@ -28,6 +28,7 @@ from enclave_cc.formats.ocicrypt.layer_cipher import (
 )
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.image.layer_key import KeyRing
 from enclave_cc.image.layers import Layer, open_layer
 from enclave_cc.image.limits import DEFAULT_LIMITS, Limits
 
@@ -74,7 +75,7 @@ class Crypt:
         return _layer(self.blob, self.diff_id, Compression.GZIP, annotations)
 
     def open(self, **options):
-        return open_layer(self.layer(), source=Bytes(self.blob), resources=self.resources, **options)
+        return open_layer(self.layer(), source=Bytes(self.blob), keys=KeyRing(self.resources), **options)
 
 
 def _layer(blob, diff_id, compression=Compression.GZIP, annotations=None):
@@ -85,7 +86,7 @@ def _layer(blob, diff_id, compression=Compression.GZIP, annotations=None):
 
 def _plain(blob, diff_id, compression=Compression.GZIP, source=None, **options):
     layer = _layer(blob, diff_id, compression)
-    return open_layer(layer, source=source or Bytes(blob), resources=MemoryResources({}), **options)
+    return open_layer(layer, source=source or Bytes(blob), keys=KeyRing(), **options)
 
 
 def _refused(chunks, code, rule):
@@ -229,7 +230,7 @@ def test_announcing_a_large_layer_does_not_raise_its_limit():
     layer = _layer(blob, Digest.of(bomb))
     lie = dataclasses.replace(layer, descriptor=dataclasses.replace(layer.descriptor, size=10**9))
     limits = Limits(ratio=2, ratio_free_bytes=9, spool_bytes=1_000_000)
-    chunks = open_layer(lie, source=Bytes(blob), resources=MemoryResources({}), limits=limits)
+    chunks = open_layer(lie, source=Bytes(blob), keys=KeyRing(), limits=limits)
     seen = _refused(chunks, "image-limit-exceeded", "image.limit.uncompressed-bytes")
     assert sum(map(len, seen)) <= 2_000_000
 
@@ -249,7 +250,7 @@ def test_a_key_that_does_not_open_the_packet_is_refused_before_anything_is_fetch
             opened.append(1)
             yield crypt.blob
 
-    chunks = open_layer(layer, source=Watched(), resources=crypt.resources)
+    chunks = open_layer(layer, source=Watched(), keys=KeyRing(crypt.resources))
     assert _refused(chunks, "layer-key-refused", "image.layer.key") == []
     assert opened == []
 
@@ -280,7 +281,7 @@ def test_a_public_nonce_never_replaces_the_wrapped_one():
         layer, descriptor=dataclasses.replace(layer.descriptor, annotations=annotations)
     )
     with pytest.raises(InvalidInputError) as caught:
-        list(open_layer(bent, source=Bytes(crypt.blob), resources=crypt.resources))
+        list(open_layer(bent, source=Bytes(crypt.blob), keys=KeyRing(crypt.resources)))
     assert caught.value.code == "layer-encryption-invalid"
 
 
@@ -293,7 +294,7 @@ def test_an_encrypted_layer_without_its_annotations_is_bad_input(missing):
         layer, descriptor=dataclasses.replace(layer.descriptor, annotations=annotations)
     )
     with pytest.raises(InvalidInputError) as caught:
-        list(open_layer(bent, source=Bytes(crypt.blob), resources=crypt.resources))
+        list(open_layer(bent, source=Bytes(crypt.blob), keys=KeyRing(crypt.resources)))
     assert caught.value.code == "layer-key-invalid"
 
 
@@ -410,23 +411,23 @@ def test_what_the_tenant_encrypted_opens_inside(world):
     world.publish()
     image = world.verify()
     for layer, tar in zip(image.layers, world.tars, strict=True):
-        assert b"".join(open_layer(layer, source=world.registry, resources=world.resources)) == tar
+        assert b"".join(open_layer(layer, source=world.registry, keys=KeyRing(world.resources))) == tar
 
 
 def test_layers_encrypted_by_others_open(world, vectors):
     image, resources = _vector_image(world, vectors, "oci-encrypted")
     for layer in image.layers:
-        options = {"source": world.registry, "resources": resources, "insecure_allow_a256ctr": True}
+        options = {"source": world.registry, "keys": KeyRing(resources, insecure_allow_a256ctr=True)}
         assert len(b"".join(open_layer(layer, **options))) == 10240
     with pytest.raises(EnclaveCcError) as caught:
-        list(open_layer(image.layers[1], source=world.registry, resources=resources))
+        list(open_layer(image.layers[1], source=world.registry, keys=KeyRing(resources)))
     assert caught.value.code == "layer-key-refused"
 
 
 def test_plain_layers_made_by_others_open(world, vectors):
     image, resources = _vector_image(world, vectors, "oci-plain")
     for layer in image.layers:
-        assert b"".join(open_layer(layer, source=world.registry, resources=resources))
+        assert b"".join(open_layer(layer, source=world.registry, keys=KeyRing(resources)))
 
 
 def _vector_image(world, vectors, name):

@@ -10,7 +10,8 @@ from enclave_cc.formats.oci.descriptor import Descriptor, Platform
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.oci.media_types import Compression
-from enclave_cc.tenant.encrypt import ENCRYPTION_LABEL, WrappingKey, encrypt_image
+from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
+from enclave_cc.tenant.encrypt import ENCRYPTION_LABEL, encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.inspect import inspect_layout
@@ -22,8 +23,8 @@ TAR = LayerBuilder().file("a", b"content").tar()
 
 
 @pytest.fixture
-def key():
-    return WrappingKey(Secret.random(32), KID)
+def recipients():
+    return [BrokerKey(Secret.random(32), KID)]
 
 
 @pytest.fixture
@@ -90,9 +91,9 @@ def test_a_blob_that_fails_midway_leaves_nothing(layout):
     assert sorted((layout.directory / "blobs" / "sha256").iterdir()) == before
 
 
-def test_an_encrypted_image_keeps_its_configuration_and_nothing_readable(tmp_path, layout, key):
+def test_an_encrypted_image_keeps_its_configuration_and_nothing_readable(tmp_path, layout, recipients):
     target = ImageLayout.create(tmp_path / "encrypted")
-    encrypt_image(layout, target, key)
+    encrypt_image(layout, target, recipients)
     assert _config(target) == _config(layout)
     for before, after in zip(_manifest(layout).layers, _manifest(target).layers, strict=True):
         assert after.media_type == f"{before.media_type}+encrypted"
@@ -100,11 +101,11 @@ def test_an_encrypted_image_keeps_its_configuration_and_nothing_readable(tmp_pat
         assert not (target.directory / "blobs" / "sha256" / before.digest.hex).exists()
 
 
-def test_hosts_can_tell_an_image_and_its_encryptions_apart(tmp_path, layout, key):
+def test_hosts_can_tell_an_image_and_its_encryptions_apart(tmp_path, layout, recipients):
     configs = {_manifest(layout).config.digest}
     for number in range(2):
         target = ImageLayout.create(tmp_path / f"encrypted-{number}")
-        encrypt_image(layout, target, key)
+        encrypt_image(layout, target, recipients)
         configs.add(_manifest(target).config.digest)
         members = json.loads(target.read_document(_manifest(target).config.digest))
         assert members["config"].pop("Labels").keys() == {ENCRYPTION_LABEL}
@@ -112,38 +113,38 @@ def test_hosts_can_tell_an_image_and_its_encryptions_apart(tmp_path, layout, key
     assert len(configs) == 3
 
 
-def test_an_encrypted_image_is_not_encrypted_again(tmp_path, layout, key):
+def test_an_encrypted_image_is_not_encrypted_again(tmp_path, layout, recipients):
     target = ImageLayout.create(tmp_path / "encrypted")
-    encrypt_image(layout, target, key)
+    encrypt_image(layout, target, recipients)
     with pytest.raises(InvalidInputError) as caught:
-        encrypt_image(target, ImageLayout.create(tmp_path / "twice"), key)
+        encrypt_image(target, ImageLayout.create(tmp_path / "twice"), recipients)
     assert caught.value.code == "image-already-encrypted"
 
 
-def test_all_images_of_an_index_are_encrypted(tmp_path, layout, key):
+def test_all_images_of_an_index_are_encrypted(tmp_path, layout, recipients):
     amd64 = Platform("linux", "amd64")
     child = dataclasses.replace(layout.find(), platform=amd64, annotations={"a": "b"})
     layout.add_manifest(Index((child,)), name="multi")
     target = ImageLayout.create(tmp_path / "encrypted")
-    index = target.read_manifest(encrypt_image(layout, target, key, name="multi"))
+    index = target.read_manifest(encrypt_image(layout, target, recipients, name="multi"))
     (entry,) = index.manifests
     assert (entry.platform, entry.annotations) == (amd64, {"a": "b"})
     assert inspect_layout(target, name="multi").encrypted
 
 
-def test_a_layer_of_an_unknown_kind_is_not_encrypted(tmp_path, layout, key):
+def test_a_layer_of_an_unknown_kind_is_not_encrypted(tmp_path, layout, recipients):
     odd = Descriptor("application/x", Digest.of(b""), 0)
     layout.add_manifest(Manifest(_manifest(layout).config, (odd,)), name="odd")
     with pytest.raises(InvalidInputError) as caught:
-        encrypt_image(layout, ImageLayout.create(tmp_path / "encrypted"), key, name="odd")
+        encrypt_image(layout, ImageLayout.create(tmp_path / "encrypted"), recipients, name="odd")
     assert caught.value.code == "layer-media-type-unknown"
 
 
-def test_inspecting_says_who_holds_the_keys_and_how_many_signed(tmp_path, layout, key):
+def test_inspecting_says_who_holds_the_keys_and_how_many_signed(tmp_path, layout, recipients):
     plain = inspect_layout(layout)
     assert (plain.encrypted, plain.signatures) == (False, 0)
     target = ImageLayout.create(tmp_path / "encrypted")
-    manifest = encrypt_image(layout, target, key)
+    manifest = encrypt_image(layout, target, recipients)
     for _ in range(2):
         sign_image(target, manifest, repository="r.example/a", private_key_pem=generate_signing_key()[0])
     report = inspect_layout(target)

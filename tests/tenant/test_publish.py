@@ -11,10 +11,12 @@ from tests.simulators.registry import running_registry
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.image.layer_key import KeyRing
 from enclave_cc.image.pull import open_layer, verify_image
-from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
+from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.inspect import inspect_remote
@@ -43,7 +45,7 @@ def test_what_the_tenant_publishes_is_accepted_and_opens(tmp_path, auth):
         layers = [LayerInput(tar, how) for tar, how in zip(tars, compressions, strict=True)]
         plain, encrypted = ImageLayout.create(tmp_path / "p"), ImageLayout.create(tmp_path / "e")
         build_image(plain, layers, ProcessDescription(("/bin/app",)))
-        manifest = encrypt_image(plain, encrypted, WrappingKey(kek, KID))
+        manifest = encrypt_image(plain, encrypted, [BrokerKey(kek, KID)])
         sign_image(encrypted, manifest, repository=reference.name, private_key_pem=private)
         pushed = push_image(encrypted, reference, client)
         assert pushed.digest == manifest.digest
@@ -63,7 +65,9 @@ def test_what_the_tenant_publishes_is_accepted_and_opens(tmp_path, auth):
             require_encrypted=True,
         )
         source = CacheThenRegistry(BlobCache(tmp_path / "no-cache"), client)
-        opened = [b"".join(open_layer(layer, source=source, resources=resources)) for layer in image.layers]
+        opened = [
+            b"".join(open_layer(layer, source=source, keys=KeyRing(resources))) for layer in image.layers
+        ]
         assert opened == tars
         client.close()
 

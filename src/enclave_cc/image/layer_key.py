@@ -1,21 +1,35 @@
-"""Where a layer's key comes from: the packets on its descriptor and the broker."""
+"""
+Where a layer's key comes from: every wrapped copy on its descriptor is tried, in a fixed order.
+
+The order is that of the ring's schemes, within an annotation that of its items, within an item that of
+the keys. The first copy that opens and fits the public options is taken. Nothing that fails hides what
+comes after it, and every attempt leaves a finding.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, RefusedError, Stage
+from enclave_cc.core.errors import (
+    EnclaveCcError,
+    InvalidInputError,
+    RefusedError,
+    Stage,
+    UnavailableError,
+)
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.core.secret import Secret
-from enclave_cc.formats.ocicrypt.annotation_packet import KEYS_ANNOTATION, parse_packets
 from enclave_cc.formats.ocicrypt.layer_cipher import PUBLIC_OPTIONS_ANNOTATION, PublicOptions
+from enclave_cc.formats.ocicrypt.wrapping import KEYS_PREFIX, MAX_ITEMS, decode_item
+from enclave_cc.image.key_schemes import BrokerPackets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from enclave_cc.formats.oci.descriptor import Descriptor
-    from enclave_cc.formats.ocicrypt.annotation_packet import AnnotationPacket
     from enclave_cc.formats.ocicrypt.layer_cipher import PrivateOptions
     from enclave_cc.image.checks import Checks
+    from enclave_cc.image.key_schemes import Attempt, KeyScheme
     from enclave_cc.image.ports import Resources
 
 RULE: Final = "image.layer.key"
@@ -33,46 +47,111 @@ class LayerKey:
         self.private.symkey.wipe()
 
 
-def unwrap_layer_key(
-    descriptor: Descriptor,
-    resources: Resources,
-    checks: Checks,
-    *,
-    insecure_allow_a256ctr: bool = False,
-) -> LayerKey:
-    """
-    Open the first packet that opens; the broker is asked for one key after the other.
+class KeyRing:
+    """The keys that this reader was given: resources of the broker, and whatever other schemes are added."""
 
-    Raises ``RefusedError`` (layer-key-refused), ``InvalidInputError`` (layer-key-invalid,
-    layer-encryption-invalid), or what the broker's client raises for the first packet.
-    """
-    public = PublicOptions.parse(_annotation(descriptor, PUBLIC_OPTIONS_ANNOTATION))
-    packets = parse_packets(_annotation(descriptor, KEYS_ANNOTATION))
-    problem: EnclaveCcError | None = None
-    for packet in packets:
-        try:
-            private = _unwrap(packet, resources, insecure_allow_a256ctr=insecure_allow_a256ctr)
-        except EnclaveCcError as error:
-            checks.note(Finding(RULE, Outcome.SKIPPED, packet.kid, error.detail or error.summary))
-            problem = problem or error
-            continue
-        checks.note(Finding(RULE, Outcome.PASSED, packet.kid, packet.kid))
-        _require_one_nonce(public, private)
-        return LayerKey(public, private)
-    if isinstance(problem, RefusedError) and not problem.findings:
-        finding = Finding(RULE, Outcome.FAILED, "a packet that its key opens", problem.detail)
-        checks.require(finding, problem.code, problem.summary, stage=problem.stage)
-    raise problem or _invalid("the layer has no wrapped key")
+    def __init__(
+        self,
+        resources: Resources | None = None,
+        *,
+        schemes: Sequence[KeyScheme] = (),
+        insecure_allow_a256ctr: bool = False,
+    ) -> None:
+        broker = (
+            ()
+            if resources is None
+            else (BrokerPackets(resources, insecure_allow_a256ctr=insecure_allow_a256ctr),)
+        )
+        self._schemes: tuple[KeyScheme, ...] = (*broker, *schemes)
+
+    def unwrap(self, descriptor: Descriptor, checks: Checks) -> LayerKey:
+        """
+        Open the first wrapped copy that opens; keys are asked for one after the other.
+
+        Raises ``UnavailableError`` when a copy could not be tried for now, else ``RefusedError``
+        (layer-key-refused, or the broker's), else ``InvalidInputError`` (layer-key-invalid,
+        layer-encryption-invalid).
+        """
+        public = PublicOptions.parse(_annotation(descriptor, PUBLIC_OPTIONS_ANNOTATION))
+        problems: list[EnclaveCcError] = []
+        for attempt in self._attempts(descriptor, checks, problems):
+            try:
+                private = attempt.unwrap()
+                _require_one_nonce(public, private)
+            except EnclaveCcError as error:
+                _skip(checks, attempt.name, error)
+                problems.append(error)
+                continue
+            checks.note(Finding(RULE, Outcome.PASSED, attempt.name, attempt.name))
+            return LayerKey(public, private)
+        unknown = self._note_unknown(descriptor, checks)
+        raise _failure(problems, unknown, checks)
+
+    def _attempts(
+        self, descriptor: Descriptor, checks: Checks, problems: list[EnclaveCcError]
+    ) -> Iterator[Attempt]:
+        """Walk schemes, items and keys; what does not parse is noted and passed over."""
+        for scheme in self._schemes:
+            for name, text in _items(descriptor, scheme.annotation, checks):
+                try:
+                    yield from scheme.attempts(decode_item(text))
+                except EnclaveCcError as error:
+                    _skip(checks, name, error)
+                    problems.append(error)
+
+    def _note_unknown(self, descriptor: Descriptor, checks: Checks) -> tuple[str, ...]:
+        """Name the schemes that the layer is wrapped for and nobody here has a key for."""
+        known = {scheme.annotation for scheme in self._schemes}
+        names = tuple(
+            name.removeprefix(KEYS_PREFIX)
+            for name in sorted(descriptor.annotations)
+            if name.startswith(KEYS_PREFIX) and name not in known
+        )[:MAX_ITEMS]
+        for name in names:
+            checks.note(Finding(RULE, Outcome.SKIPPED, name, "there is no key for this scheme here"))
+        return names
 
 
-def _unwrap(
-    packet: AnnotationPacket, resources: Resources, *, insecure_allow_a256ctr: bool
-) -> PrivateOptions:
-    kek = Secret(resources.get(packet.kid))
-    try:
-        return packet.unwrap(kek, insecure_allow_a256ctr=insecure_allow_a256ctr)
-    finally:
-        kek.wipe()
+def _items(descriptor: Descriptor, annotation: str, checks: Checks) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each item of one annotation, up to more than anybody writes."""
+    scheme = annotation.removeprefix(KEYS_PREFIX)
+    text = descriptor.annotations.get(annotation, "")
+    if not text:
+        return
+    items = text.split(",", MAX_ITEMS)
+    for number, item in enumerate(items[:MAX_ITEMS], start=1):
+        yield f"{scheme}, item {number}", item
+    if len(items) > MAX_ITEMS:
+        checks.note(Finding(RULE, Outcome.SKIPPED, scheme, f"items after the first {MAX_ITEMS}"))
+
+
+def _skip(checks: Checks, name: str, error: EnclaveCcError) -> None:
+    checks.note(Finding(RULE, Outcome.SKIPPED, name, error.detail or error.summary))
+
+
+def _failure(problems: Sequence[EnclaveCcError], unknown: Sequence[str], checks: Checks) -> EnclaveCcError:
+    """Choose what to raise: what may pass with time, then what was refused, then what is malformed."""
+    for kind in (UnavailableError, RefusedError):
+        for problem in problems:
+            if isinstance(problem, kind):
+                return _with_findings(problem, checks) if kind is RefusedError else problem
+    if unknown:
+        return _with_findings(_refused(f"wrapped for {', '.join(unknown)}"), checks)
+    return problems[0] if problems else _invalid("the layer has no wrapped key")
+
+
+def _with_findings(problem: EnclaveCcError, checks: Checks) -> EnclaveCcError:
+    """Close the record with the one finding that failed, unless the refusal has its own."""
+    if problem.findings:
+        return problem
+    checks.note(Finding(RULE, Outcome.FAILED, "a wrapped key that opens", problem.detail))
+    return RefusedError(
+        problem.code,
+        problem.summary,
+        stage=problem.stage,
+        detail=problem.detail,
+        findings=checks.findings,
+    )
 
 
 def _annotation(descriptor: Descriptor, name: str) -> str:
@@ -91,6 +170,12 @@ def _require_one_nonce(public: PublicOptions, private: PrivateOptions) -> None:
             stage=Stage.DECRYPT,
             detail="the public nonce differs from the wrapped one",
         )
+
+
+def _refused(detail: str) -> RefusedError:
+    return RefusedError(
+        "layer-key-refused", "the key does not open a layer of the image", stage=Stage.DECRYPT, detail=detail
+    )
 
 
 def _invalid(detail: str) -> InvalidInputError:

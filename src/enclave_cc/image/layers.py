@@ -20,7 +20,6 @@ from enclave_cc.formats.ocicrypt.layer_cipher import LayerAuthenticator, LayerDe
 from enclave_cc.image.channel import in_thread
 from enclave_cc.image.checks import Checks
 from enclave_cc.image.inflate import CorruptStreamError, inflate
-from enclave_cc.image.layer_key import unwrap_layer_key
 from enclave_cc.image.limits import DEFAULT_LIMITS, at_most
 from enclave_cc.image.ports import FallibleBlobSource
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from enclave_cc.formats.oci.reference import Reference
     from enclave_cc.image.layer_key import LayerKey
     from enclave_cc.image.limits import Limits
-    from enclave_cc.image.ports import BlobSource, Resources
+    from enclave_cc.image.ports import BlobSource, LayerKeys
 
 # Sources may deliver crumbs; stages hand over pieces whose overhead does not show.
 _PIECE_BYTES: Final = 256 << 10
@@ -53,9 +52,8 @@ def open_layer(
     layer: Layer,
     *,
     source: BlobSource,
-    resources: Resources,
+    keys: LayerKeys,
     limits: Limits = DEFAULT_LIMITS,
-    insecure_allow_a256ctr: bool = False,
 ) -> Iterator[bytes]:
     """
     Stream the layer's plain, uncompressed tar; an error after the last chunk is a refusal of all of them.
@@ -69,9 +67,7 @@ def open_layer(
     key: LayerKey | None = None
     # (1) The key, if the layer needs one, before any byte is fetched.
     if layer.media_type.encrypted:
-        key = unwrap_layer_key(
-            layer.descriptor, resources, checks, insecure_allow_a256ctr=insecure_allow_a256ctr
-        )
+        key = keys.unwrap(layer.descriptor, checks)
     try:
         # (2) Length, digest and HMAC of the blob; (3) decrypt.
         blob = _authentic(layer, source, key, checks, limits)

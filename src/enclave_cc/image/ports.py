@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
+    from enclave_cc.image.checks import Checks
+    from enclave_cc.image.layer_key import LayerKey
     from enclave_cc.transport.registry import FetchedManifest
 
 
@@ -17,6 +19,13 @@ class Resources(Protocol):
 
     def get(self, uri: str) -> bytes:
         """Return the resource ``kbs:///repository/type/tag``; raises the error family."""
+
+
+class LayerKeys(Protocol):
+    """Whatever can open wrapped layer keys."""
+
+    def unwrap(self, descriptor: Descriptor, checks: Checks) -> LayerKey:
+        """Return the key of an encrypted layer; every attempt leaves a finding; raises the error family."""
 
 
 class Registry(Protocol):

@@ -1,16 +1,16 @@
 """
-Encrypt an image: every layer under a key of its own, that key wrapped under one the broker holds.
+Encrypt an image: every layer under a key of its own, that key wrapped for every recipient.
 
 The blob is ``encrypt(compress(tar))``; diff ids stay as they are. The configuration gets one label that
 names this encryption: hosts know images by their configuration's digest, and would take the plain image
-and every encryption of it for one and the same. Whoever holds the wrapping key (and nobody else) can open
-the result.
+and every encryption of it for one and the same. The recipients, and nobody else, can open the
+result.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.digest import Digest
@@ -19,18 +19,18 @@ from enclave_cc.core.strict_json import InvalidJsonError, loads
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.oci.media_types import OCI_INDEX, OCI_MANIFEST, LayerMediaType
-from enclave_cc.formats.ocicrypt.annotation_packet import KEYS_ANNOTATION, AnnotationPacket, encode_packets
 from enclave_cc.formats.ocicrypt.layer_cipher import (
     PUBLIC_OPTIONS_ANNOTATION,
     LayerEncryptor,
     PrivateOptions,
 )
+from enclave_cc.formats.ocicrypt.wrapping import wrapped_annotations
 from enclave_cc.tenant.image import read_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from enclave_cc.core.secret import Secret
+    from enclave_cc.formats.ocicrypt.wrapping import Recipient
     from enclave_cc.tenant.image_layout import ImageLayout
 
 
@@ -39,16 +39,8 @@ ENCRYPTION_LABEL: Final = "dev.enclave-cc.encryption"
 _MAX_CONFIG_BYTES: Final = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class WrappingKey:
-    """A 32-byte key and the name (``kbs:///repository/type/tag``) under which the broker holds it."""
-
-    key: Secret
-    kid: str
-
-
 def encrypt_image(
-    source: ImageLayout, target: ImageLayout, wrapping_key: WrappingKey, *, name: str = "latest"
+    source: ImageLayout, target: ImageLayout, recipients: Sequence[Recipient], *, name: str = "latest"
 ) -> Descriptor:
     """
     Write an encrypted copy of an image into another layout; return its manifest's descriptor.
@@ -56,29 +48,29 @@ def encrypt_image(
     An index is encrypted with all its images. Raises ``InvalidInputError`` (image-key-invalid,
     image-already-encrypted, image-layout-invalid).
     """
-    descriptor = _encrypt_document(source, target, source.find(name), wrapping_key)
+    descriptor = _encrypt_document(source, target, source.find(name), recipients)
     target.name(descriptor, name)
     return descriptor
 
 
 def _encrypt_document(
-    source: ImageLayout, target: ImageLayout, descriptor: Descriptor, wrapping_key: WrappingKey
+    source: ImageLayout, target: ImageLayout, descriptor: Descriptor, recipients: Sequence[Recipient]
 ) -> Descriptor:
     document = source.read_manifest(descriptor)
     if isinstance(document, Manifest):
-        encrypted = _encrypt_manifest(source, target, document, wrapping_key)
+        encrypted = _encrypt_manifest(source, target, document, recipients)
         return replace(target.add_manifest(encrypted), platform=descriptor.platform)
     entries = tuple(
-        replace(_encrypt_document(source, target, entry, wrapping_key), annotations=dict(entry.annotations))
+        replace(_encrypt_document(source, target, entry, recipients), annotations=dict(entry.annotations))
         for entry in document.manifests
     )
     return target.add_manifest(Index(entries, OCI_INDEX, document.annotations))
 
 
 def _encrypt_manifest(
-    source: ImageLayout, target: ImageLayout, manifest: Manifest, wrapping_key: WrappingKey
+    source: ImageLayout, target: ImageLayout, manifest: Manifest, recipients: Sequence[Recipient]
 ) -> Manifest:
-    layers = tuple(_encrypt_layer(source, target, layer, wrapping_key) for layer in manifest.layers)
+    layers = tuple(_encrypt_layer(source, target, layer, recipients) for layer in manifest.layers)
     document = _labelled(source.read_document(manifest.config.digest), layers)
     config_digest, config_size = target.add_blob([document])
     config = replace(manifest.config, digest=config_digest, size=config_size)
@@ -109,17 +101,17 @@ def _config_error(detail: str) -> InvalidInputError:
 
 
 def _encrypt_layer(
-    source: ImageLayout, target: ImageLayout, layer: Descriptor, wrapping_key: WrappingKey
+    source: ImageLayout, target: ImageLayout, layer: Descriptor, recipients: Sequence[Recipient]
 ) -> Descriptor:
     media_type = _plain_type(layer)
     options = PrivateOptions.fresh(layer.digest)
     encryptor = LayerEncryptor(options)
-    packet = AnnotationPacket.wrap(options, kek=wrapping_key.key, kid=wrapping_key.kid)
+    wrapped = wrapped_annotations(options, recipients)
     digest, size = target.add_blob(_encrypted_chunks(source, layer.digest, encryptor))
     annotations = {
         **layer.annotations,
         PUBLIC_OPTIONS_ANNOTATION: encryptor.finish().encode(),
-        KEYS_ANNOTATION: encode_packets((packet,)),
+        **wrapped,
     }
     options.symkey.wipe()
     return Descriptor(str(replace(media_type, encrypted=True)), digest, size, annotations)

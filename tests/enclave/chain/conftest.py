@@ -32,9 +32,10 @@ from enclave_cc.formats.local_attestation import app_config_id
 from enclave_cc.formats.messages.agent import AGENT_SERVICE
 from enclave_cc.formats.messages.platform import PLATFORM_SERVICE
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.node.bundles.build import build_bundle, remove_bundle
 from enclave_cc.node.bundles.reference import reference_value
-from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
+from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.layers import LayerBuilder
@@ -148,7 +149,7 @@ def publish(directory, host, admin, signing_key):
     )
     key = Secret.random()
     admin.put_resource(ResourceUri.parse("kbs:///default/key/busybox"), bytes(key.reveal()))
-    descriptor = encrypt_image(plain, encrypted, WrappingKey(key, "kbs:///default/key/busybox"))
+    descriptor = encrypt_image(plain, encrypted, [BrokerKey(key, "kbs:///default/key/busybox")])
     sign_image(encrypted, descriptor, repository=f"{host}/{REPOSITORY}", private_key_pem=signing_key)
     registry = RegistryClient(insecure_http=[host])
     push_image(encrypted, Reference.parse(f"{host}/{REPOSITORY}:v1"), registry)

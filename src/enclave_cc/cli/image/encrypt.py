@@ -11,7 +11,8 @@ from enclave_cc.cli.image.files import read
 from enclave_cc.cli.output import show
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
-from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
+from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
+from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.image_layout import ImageLayout
 
 
@@ -27,6 +28,6 @@ def encrypt(
 
     Example: `enclave-cc image encrypt app app.enc --key keys/image.key --key-id kbs:///team/keys/app`
     """
-    wrapping_key = WrappingKey(Secret(read(key)), str(ResourceUri.parse(key_id)))
-    encrypted = encrypt_image(ImageLayout.open(source), ImageLayout.create(target), wrapping_key)
+    recipient = BrokerKey(Secret(read(key)), str(ResourceUri.parse(key_id)))
+    encrypted = encrypt_image(ImageLayout.open(source), ImageLayout.create(target), [recipient])
     show(f"encrypted {encrypted.digest}")

@@ -22,8 +22,9 @@ from enclave_cc.demo.owner.policies import (
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.node.bundles.reference import reference_value
-from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
+from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.image import build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.push import push_image
@@ -94,8 +95,8 @@ class Tenant:
     def encrypt(self, plain: ImageLayout, name: str) -> tuple[ImageLayout, Descriptor]:
         """Encrypt all layers of a plain image, each under a fresh key."""
         layout = self._layout(name)
-        key = WrappingKey(Secret(bytes(self._wrapping_key.reveal())), WRAPPING_KEY)
-        return layout, encrypt_image(plain, layout, key)
+        key = BrokerKey(Secret(bytes(self._wrapping_key.reveal())), WRAPPING_KEY)
+        return layout, encrypt_image(plain, layout, [key])
 
     def publish(
         self, name: str, plain: ImageLayout, *, signed_by: SigningKey | None, repository: str | None = None

@@ -25,6 +25,7 @@ from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.image.layer_key import KeyRing
 from enclave_cc.image.pull import load_policy, open_layer, verify_image
 
 if TYPE_CHECKING:
@@ -153,8 +154,9 @@ class ImagePipeline:
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
             writer = SealedImageWriter(directory, fdk=fdk, binding=binding)
             undo.callback(writer.abort)
+            keys = KeyRing(session)
             for layer in image.layers:
-                writer.add_layer(open_layer(layer, source=source, resources=session))
+                writer.add_layer(open_layer(layer, source=source, keys=keys))
             sealed = writer.finish()
             undo.pop_all()
         return directory, fdk, sealed.manifest_sha256
