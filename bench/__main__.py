@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench import attestation, sealing, shim
+from bench import attestation, image, sealing, shim
 from bench.report import Result, machine_facts, summary
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS: Final[dict[str, Callable[[], Result]]] = {
     "attestation": attestation.run,
+    "image": image.run,
     "sealing": sealing.run,
     "shim": shim.run,
 }
