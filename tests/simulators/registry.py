@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import threading
 from contextlib import contextmanager
@@ -21,6 +22,12 @@ class RegistrySimulator:
         self.blobs = {}
         self.manifests = {}
         self.requests = []
+        # uploads that no digest has closed yet
+        self.uploads = {}
+        self.upload_numbers = itertools.count(1)
+        self.can_mount = True
+        # whether a repository denies having blobs that were not pushed to it, as real ones do
+        self.hides_blobs = False
         # "" = open, "bearer" or "basic" = asks for the credentials below
         self.auth = ""
         self.user, self.password = "alice", "secret"
@@ -124,12 +131,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self):
         self._serve()
 
+    def do_PATCH(self):
+        self._serve()
+
     def _serve(self):
         simulator = self.simulator
         simulator.requests.append((self.command, self.path, dict(self.headers)))
         if simulator.silence_s:
             simulator.finished.wait(simulator.silence_s)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         parts = urlsplit(self.path)
         if parts.path == "/token":
             return self._token()
@@ -138,6 +148,16 @@ class _Handler(BaseHTTPRequestHandler):
         if simulator.auth and not self._authorized():
             return self._challenge()
         return self._route(parts, body)
+
+    def _body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def _route(self, parts, body):
         repository, kind, name = _split(parts.path)
@@ -150,15 +170,25 @@ class _Handler(BaseHTTPRequestHandler):
                 listed = self.simulator.referrers(repository, name)
                 self._answer(200, listed, {"Content-Type": self.simulator.lists_as})
             case "POST", "blobs":
-                self._answer(202, b"", {"Location": f"/v2/{repository}/blobs/uploads/1?state=x"})
+                self._open_upload(repository, parse_qs(parts.query).get("mount", [""])[0])
+            case "PATCH", "blobs":
+                self.simulator.uploads[name] = self.simulator.uploads.get(name, b"") + body
+                self._answer(202, b"", {"Location": f"{parts.path}?state=y"})
             case "PUT", "blobs":
                 digest = parse_qs(parts.query)["digest"][0]
-                stored = self.simulator.add_blob(body)
+                stored = self.simulator.add_blob(self.simulator.uploads.pop(name, b"") + body)
                 self._answer(201 if stored == digest else 400, b"")
             case (("GET" | "HEAD"), "blobs"):
                 self._blob(name)
             case _:
                 self._answer(404, b"")
+
+    def _open_upload(self, repository, mount):
+        simulator = self.simulator
+        if simulator.can_mount and mount in simulator.blobs:
+            return self._answer(201, b"")
+        number = next(simulator.upload_numbers)
+        return self._answer(202, b"", {"Location": f"/v2/{repository}/blobs/uploads/{number}?state=x"})
 
     def _store_manifest(self, repository, name, body):
         self.simulator.add_manifest(repository, name, body, self.headers["Content-Type"])
@@ -174,6 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _blob(self, digest):
         simulator = self.simulator
+        if simulator.hides_blobs and self.command == "HEAD":
+            return self._answer(404, b"")
         data = simulator.lies.get(digest, simulator.blobs.get(digest))
         if data is None:
             return self._answer(404, b"")

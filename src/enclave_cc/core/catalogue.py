@@ -35,6 +35,13 @@ REMEDIES: Final[dict[str, str]] = {
     "image-config-mismatch": "build and push the image again: its configuration does not fit its manifest",
     "image-key-invalid": "use a 32-byte key file and a kbs:///repository/type/tag key id",
     "image-layout-invalid": "point at a directory in OCI layout that is complete; the detail names the file",
+    "image-place-invalid": (
+        "name images as registry/repository:tag, oci:DIR[:NAME], oci-archive:FILE[:NAME] or "
+        "docker-archive:FILE[:REF]"
+    ),
+    "image-place-unfit": "write to a registry or an OCI layout: docker archives hold one plain image",
+    "image-archive-invalid": "write the archive anew; the detail says what is odd about this one",
+    "platform-invalid": "write platforms as os/architecture[/variant], such as linux/arm64/v8",
     "image-layer-invalid": "describe each path of the layer once, relative to its root",
     "image-already-encrypted": "start from the plain image: this one is encrypted already",
     "manifest-invalid": "build and push the image again: its manifest does not parse",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NoReturn, Self
@@ -20,14 +21,17 @@ from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, Manifest, parse_manifest_or_index
+from enclave_cc.tenant.places.checked import require_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 MAX_DOCUMENT_BYTES: Final = 8 << 20
 _VERSION: Final = {"imageLayoutVersion": "1.0.0"}
 _ALGORITHM: Final = "sha256"
+# Tags that are made of a digest; containers' tools derive them, people do not choose them.
+_ATTACHED: Final = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.[a-z]+)?")
 
 
 class ImageLayout:
@@ -65,32 +69,39 @@ class ImageLayout:
 
     def find(self, name: str = "latest") -> Descriptor:
         """Return the manifest of a name; a layout with one image needs none."""
-        entries = self.index().manifests
-        named = [entry for entry in entries if entry.annotations.get(REF_NAME) == name]
-        if not named and name == "latest" and len(entries) == 1:
-            named = list(entries)
-        if not named:
+        found = find_named(self.index(), name)
+        if found is None:
             _refuse(f"{self.directory}: has no image named {name}")
-        return named[-1]
+        return found
 
-    def add_blob(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
-        """Store a blob; return its digest and its size."""
-        folder = self.directory / "blobs" / _ALGORITHM
+    def add_blob(
+        self, chunks: Iterable[bytes], *, algorithm: str = _ALGORITHM, wanted: Digest | None = None
+    ) -> tuple[Digest, int]:
+        """Store a blob; return its digest and its size; raise ``RefusedError`` if another was wanted."""
+        algorithm = algorithm if wanted is None else wanted.algorithm
+        folder = self.directory / "blobs" / algorithm
+        folder.mkdir(exist_ok=True)
         file, name = tempfile.mkstemp(dir=folder, prefix=".partial-")
-        digest, size = hashlib.new(_ALGORITHM), 0
+        digest, size = hashlib.new(algorithm), 0
         try:
             with os.fdopen(file, "wb") as out:
                 for chunk in chunks:
                     digest.update(chunk)
                     size += len(chunk)
                     out.write(chunk)
+            stored = Digest(algorithm, digest.hexdigest())
+            require_digest(stored, wanted)
             Path(name).chmod(0o644)
             Path(name).replace(folder / digest.hexdigest())
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 Path(name).unlink()
             raise
-        return Digest(_ALGORITHM, digest.hexdigest()), size
+        return stored, size
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Tell whether a blob's file exists."""
+        return (self.directory / "blobs" / digest.algorithm / digest.hex).is_file()
 
     def open_blob(self, digest: Digest) -> IO[bytes]:
         """Open a blob's file; nothing is compared."""
@@ -128,14 +139,39 @@ class ImageLayout:
 
     def name(self, descriptor: Descriptor, name: str) -> None:
         """Give a stored manifest a name."""
-        others = (entry for entry in self.index().manifests if entry.annotations.get(REF_NAME) != name)
-        named = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size, {REF_NAME: name})
-        self._write_index(Index((*others, named)))
+        self.name_all({name: descriptor})
+
+    def name_all(self, descriptors: Mapping[str, Descriptor]) -> None:
+        """Give several stored manifests their names at once."""
+        others = [
+            entry for entry in self.index().manifests if entry.annotations.get(REF_NAME) not in descriptors
+        ]
+        named = [
+            Descriptor(descriptor.media_type, descriptor.digest, descriptor.size, {REF_NAME: name})
+            for name, descriptor in descriptors.items()
+        ]
+        self._write_index(Index((*others, *named)))
 
     def _write_index(self, index: Index) -> None:
         temporary = self.directory / ".index.json.partial"
         temporary.write_bytes(index.to_bytes())
         temporary.replace(self.directory / "index.json")
+
+
+def find_named(index: Index, name: str) -> Descriptor | None:
+    """Find the manifest of a name; where there is one image only, it answers to the default name too."""
+    entries = index.manifests
+    named = [entry for entry in entries if entry.annotations.get(REF_NAME) == name]
+    if not named and name == "latest":
+        named = _images(entries)
+        if len(named) != 1:
+            return None
+    return named[-1] if named else None
+
+
+def _images(entries: Sequence[Descriptor]) -> list[Descriptor]:
+    """Leave out what is there for another manifest's sake: signatures and lists of referrers."""
+    return [entry for entry in entries if not _ATTACHED.fullmatch(entry.annotations.get(REF_NAME, ""))]
 
 
 def _error(detail: str) -> InvalidInputError:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from enclave_cc.core.errors import InvalidInputError, Stage, UnavailableError
 from enclave_cc.formats.oci.media_types import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
@@ -39,6 +39,7 @@ _BACKOFF_S: Final = 0.2
 _DEFAULT_HOSTS: Final = {"docker.io": "registry-1.docker.io"}
 _ACCEPTED_MANIFESTS: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _NO_REFERRERS: Final = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}'.encode()
+_BLOB_TYPE: Final = "application/octet-stream"
 _OK: Final = 200
 _CREATED: Final = 201
 _ACCEPTED: Final = 202
@@ -126,17 +127,62 @@ class RegistryClient:
         self, reference: Reference, digest: str, data: bytes | Iterable[bytes], *, size: int
     ) -> None:
         """Upload a blob in one request after opening an upload; ``size`` is its length in bytes."""
+        location = self._open_upload(reference)
+        self._close_upload(reference, location, digest, data, size=size)
+
+    def upload_stream(
+        self,
+        reference: Reference,
+        chunks: Iterable[bytes],
+        *,
+        digest: Callable[[], str],
+        size: int | None = None,
+    ) -> None:
+        """Upload a blob whose digest is asked for after its last byte; ``size`` is its length, if known."""
+        location = self._open_upload(reference)
+        headers = {"Content-Type": _BLOB_TYPE}
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        with self._auth.request(
+            "PATCH", location, reference, push=True, headers=headers, body=chunks
+        ) as response:
+            self._http.expect(response, {_ACCEPTED}, stage=Stage.STORE)
+            location = self._location(location, response.headers.get("Location", ""))
+        self._close_upload(reference, location, digest(), b"", size=0)
+
+    def mount_blob(self, reference: Reference, digest: str, *, source: str) -> bool:
+        """Take a blob over from another repository of the registry; tell whether that was possible."""
+        start = self._url(reference, "blobs", "uploads/") + f"?{urlencode({'mount': digest, 'from': source})}"
+        with self._auth.request("POST", start, reference, push=True) as response:
+            # Whoever may not read the source, or cannot mount, gets an open upload, which expires unused.
+            return response.status == _CREATED
+
+    def _open_upload(self, reference: Reference) -> str:
         start = self._url(reference, "blobs", "uploads/")
         with self._auth.request("POST", start, reference, push=True) as response:
             self._http.expect(response, {_ACCEPTED}, stage=Stage.STORE)
-            location = urljoin(start, response.headers.get("Location", ""))
-        self._http.require_allowed(location)
+            return self._location(start, response.headers.get("Location", ""))
+
+    def _close_upload(
+        self,
+        reference: Reference,
+        location: str,
+        digest: str,
+        data: bytes | Iterable[bytes],
+        *,
+        size: int,
+    ) -> None:
         separator = "&" if urlsplit(location).query else "?"
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        headers = {"Content-Type": _BLOB_TYPE, "Content-Length": str(size)}
         with self._auth.request(
             "PUT", f"{location}{separator}digest={digest}", reference, push=True, headers=headers, body=data
         ) as response:
             self._http.expect(response, {_CREATED}, stage=Stage.STORE)
+
+    def _location(self, start: str, location: str) -> str:
+        joined = urljoin(start, location)
+        self._http.require_allowed(joined)
+        return joined
 
     def referrers(self, reference: Reference, *, digest: str) -> FetchedManifest:
         """
