@@ -64,6 +64,14 @@ REMEDIES: Final[dict[str, str]] = {
         "encrypt and push the image again: a wrapped key does not parse or names no broker resource"
     ),
     "layer-key-refused": "store the key the image was encrypted with under the id the finding names",
+    "recipient-invalid": (
+        "name recipients as kbs:///…, jwe:PUBLIC-KEY, pkcs7:CERTIFICATE or provider:NAME; the detail says"
+        " what is wrong with this one"
+    ),
+    "decryption-key-invalid": (
+        "use an RSA key (2048 to 8192 bits) or an EC key (P-256, P-384, P-521) in PEM, DER or JWK; without a"
+        " password if the broker holds it"
+    ),
     "diff-id-mismatch": (
         "build and push the image again: a layer's content is not what its configuration says"
     ),
@@ -161,7 +169,7 @@ REMEDIES: Final[dict[str, str]] = {
     "tee-not-accepted": "allow this kind of evidence in the broker's settings, or use supported hardware",
     "token-refused": "attest again: the token has expired or is not of this broker",
     "token-missing": "attest first",
-    "tee-key-unusable": "use an EC P-256 or P-521 key, or RSA with RSA-OAEP-256",
+    "tee-key-unusable": "use an EC P-256, P-384 or P-521 key, or RSA with RSA-OAEP-256",
     "session-unknown": "start a new handshake: this one has expired or was used",
     "protocol-version": "use a client of KBS protocol 0.4.0",
     "resource-denied": "the findings name what the resource policy held against the enclave",

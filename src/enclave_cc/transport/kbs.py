@@ -23,6 +23,7 @@ from enclave_cc.core.strict_json import InvalidJsonError, loads
 from enclave_cc.formats.jose import jwe
 from enclave_cc.formats.jose.base64url import JoseError
 from enclave_cc.formats.jose.jwk import EcPublicJwk
+from enclave_cc.formats.jose.key_wrapping import ECDH
 from enclave_cc.formats.kbs.messages import (
     VERSION,
     Attestation,
@@ -92,7 +93,7 @@ class KbsClient:
         self._token_key = load_token_key(token_key) if token_key else None
         self._initdata = initdata
         self._private_key = ec.generate_private_key(ec.SECP256R1())
-        self._public_jwk = EcPublicJwk.of(self._private_key.public_key(), algorithm=jwe.ECDH)
+        self._public_jwk = EcPublicJwk.of(self._private_key.public_key(), algorithm=ECDH)
         self._cookie = ""
         self._token = ""
         self._lock = threading.RLock()

@@ -17,19 +17,21 @@ from jwcrypto import jwk as third_jwk
 from enclave_cc.formats.jose import base64url, jwe
 from enclave_cc.formats.jose.base64url import JoseError
 from enclave_cc.formats.jose.jwk import EcPublicJwk, RsaPublicJwk, parse_public_jwk
+from enclave_cc.formats.jose.key_wrapping import ECDH, RSA_OAEP, RSA_OAEP_256
 
 P256 = ec.generate_private_key(ec.SECP256R1())
+P384 = ec.generate_private_key(ec.SECP384R1())
 P521 = ec.generate_private_key(ec.SECP521R1())
 RSA = rsa.generate_private_key(65537, 2048)
 
 
 def public(key):
     if isinstance(key, rsa.RSAPrivateKey):
-        return RsaPublicJwk.of(key.public_key(), algorithm=jwe.RSA_OAEP)
-    return EcPublicJwk.of(key.public_key(), algorithm=jwe.ECDH)
+        return RsaPublicJwk.of(key.public_key(), algorithm=RSA_OAEP_256)
+    return EcPublicJwk.of(key.public_key(), algorithm=ECDH)
 
 
-@pytest.fixture(params=[P256, P521, RSA], ids=["P-256", "P-521", "RSA"])
+@pytest.fixture(params=[P256, P384, P521, RSA], ids=["P-256", "P-384", "P-521", "RSA"])
 def key(request):
     return request.param
 
@@ -56,7 +58,7 @@ def test_public_keys_of_others_are_read(vectors):
 
 def test_other_libraries_open_what_we_seal(key):
     message = jwe.seal(b"secret", public(key))
-    registry = other.JWERegistry(algorithms=[jwe.ECDH, jwe.RSA_OAEP, "A256GCM"])
+    registry = other.JWERegistry(algorithms=[ECDH, RSA_OAEP_256, "A256GCM"])
     wrapper = RSAKey if key is RSA else ECKey
     assert other.decrypt_json(message, wrapper.import_key(key), registry=registry).plaintext == b"secret"
     opened = third.JWE()
@@ -141,3 +143,72 @@ def test_algorithms_that_we_do_not_offer_are_not_sealed_to():
 def test_any_message_gives_the_declared_error(message):
     with pytest.raises(JoseError):
         jwe.unseal(message, P256)
+
+
+def general(key, *others, algorithm=None):
+    """A message of another library for several keys."""
+    protected = {"enc": "A256GCM"}
+    message = third.JWE(b"secret", json.dumps(protected))
+    for recipient in (*others, key):
+        name = algorithm or ("RSA-OAEP" if isinstance(recipient, rsa.RSAPrivateKey) else ECDH)
+        message.add_recipient(third_jwk.JWK.from_pyca(recipient), json.dumps({"alg": name}))
+    return json.loads(message.serialize())
+
+
+def test_the_general_form_opens_for_each_of_its_recipients(key):
+    message = general(key, ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048))
+    assert len(message["recipients"]) == 3
+    assert jwe.unseal(message, key, jwe.LAYER_KEYS) == b"secret"
+    with pytest.raises(JoseError):
+        jwe.unseal(message, ec.generate_private_key(ec.SECP384R1()), jwe.LAYER_KEYS)
+
+
+def test_brokers_do_not_send_the_general_form(key):
+    with pytest.raises(JoseError, match="plain flattened"):
+        jwe.unseal(general(key, P256), key)
+
+
+def test_a_recipient_beside_the_list_of_recipients_is_refused(key):
+    message = general(key, P256)
+    with pytest.raises(JoseError, match="plain flattened"):
+        jwe.unseal({**message, "encrypted_key": "AA"}, key, jwe.LAYER_KEYS)
+
+
+def test_more_recipients_than_anybody_writes_are_refused():
+    message = general(P256, RSA)
+    with pytest.raises(JoseError, match="too many"):
+        jwe.unseal({**message, "recipients": message["recipients"] * 9}, P256, jwe.LAYER_KEYS)
+
+
+@pytest.mark.parametrize("member", ["aad", "unprotected"])
+def test_members_that_change_the_meaning_of_others_are_refused(member):
+    message = jwe.seal(b"", public(P256))
+    with pytest.raises(JoseError, match="not understood"):
+        jwe.unseal({**message, member: "AA"}, P256)
+
+
+def test_a_name_in_both_headers_is_refused():
+    message = jwe.seal(b"", public(P256), jwe.LAYER_KEYS)
+    with pytest.raises(JoseError, match="unprotected"):
+        jwe.unseal({**message, "header": {"alg": ECDH}}, P256, jwe.LAYER_KEYS)
+
+
+def test_rsa_oaep_with_sha1_wraps_layer_keys_and_no_resources():
+    recipient = RsaPublicJwk.of(RSA.public_key(), algorithm=RSA_OAEP)
+    message = jwe.seal(b"secret", recipient, jwe.LAYER_KEYS)
+    assert jwe.unseal(message, RSA, jwe.LAYER_KEYS) == b"secret"
+    registry = other.JWERegistry(algorithms=[RSA_OAEP, "A256GCM"])
+    opened = other.decrypt_json(message, RSAKey.import_key(RSA), registry=registry)
+    assert opened.plaintext == b"secret"
+    with pytest.raises(JoseError):
+        jwe.unseal(message, RSA)
+    with pytest.raises(JoseError):
+        jwe.seal(b"secret", recipient)
+
+
+@pytest.mark.parametrize("algorithm", ["RSA1_5"])
+def test_rsa1_5_wraps_nothing(algorithm):
+    message = third.JWE(b"", json.dumps({"alg": algorithm, "enc": "A256GCM"}), algs=[algorithm, "A256GCM"])
+    message.add_recipient(third_jwk.JWK.from_pyca(RSA))
+    with pytest.raises(JoseError, match="not accepted"):
+        jwe.unseal(json.loads(message.serialize()), RSA, jwe.LAYER_KEYS)

@@ -1,5 +1,5 @@
 """
-Public keys as JSON (RFC 7517, RFC 7518 §6): EC P-256 and P-521, and RSA.
+Public keys as JSON (RFC 7517, RFC 7518 §6): EC P-256, P-384 and P-521, and RSA.
 
 A key that parsed is a key: points are on their curve and coordinates have their fixed width.
 Members that are not part of the key are dropped, because the KBS protocol hashes the key
@@ -31,25 +31,32 @@ _PRIVATE_MEMBERS: Final = ("d", "p", "q", "dp", "dq", "qi", "k")
 
 
 class Curve(StrEnum):
-    """The curves that the KBS protocol names."""
+    """The NIST curves that keys of brokers and of image owners are on."""
 
     P256 = "P-256"
+    P384 = "P-384"
     P521 = "P-521"
 
     @property
     def coordinate_bytes(self) -> int:
         """Return the fixed width of a coordinate and of the shared secret."""
-        return 32 if self is Curve.P256 else 66
+        return (self.parameters.key_size + 7) // 8
 
     @property
     def parameters(self) -> ec.EllipticCurve:
         """Return the curve as ``cryptography`` knows it."""
-        return ec.SECP256R1() if self is Curve.P256 else ec.SECP521R1()
+        match self:
+            case Curve.P256:
+                return ec.SECP256R1()
+            case Curve.P384:
+                return ec.SECP384R1()
+            case Curve.P521:
+                return ec.SECP521R1()
 
 
 @dataclass(frozen=True, slots=True)
 class EcPublicJwk:
-    """A point on one of two curves; ``algorithm`` is the JWK's ``alg``."""
+    """A point on one of three curves; ``algorithm`` is the JWK's ``alg``."""
 
     curve: Curve
     x: bytes

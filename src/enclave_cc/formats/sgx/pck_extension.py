@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from enclave_cc.formats.sgx import der
+from enclave_cc.formats import der
 from enclave_cc.formats.sgx.structure import InvalidStructureError, require_length
 
 SGX_EXTENSION_OID: Final = "1.2.840.113741.1.13.1"
@@ -87,6 +87,13 @@ class PckExtension:
     @classmethod
     def parse(cls, data: bytes) -> PckExtension:
         """Read the extension's DER; InvalidStructureError on anything unexpected."""
+        try:
+            return cls._parse(data)
+        except der.InvalidDerError as error:
+            raise InvalidStructureError(str(error)) from error
+
+    @classmethod
+    def _parse(cls, data: bytes) -> PckExtension:
         tag, content = der.read(data)
         if tag != der.SEQUENCE:
             raise InvalidStructureError("SGX extension: not a sequence")

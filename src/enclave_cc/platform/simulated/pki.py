@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
+from enclave_cc.formats import der
 from enclave_cc.formats.dcap.trusted_root import SIMULATION_NOTICE
-from enclave_cc.formats.sgx import der
 from enclave_cc.formats.sgx.pck_extension import SGX_EXTENSION_OID
 
 if TYPE_CHECKING:

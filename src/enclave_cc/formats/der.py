@@ -1,14 +1,12 @@
-"""A strict reader and a writer for the few DER types inside the SGX extension of a PCK certificate.
+"""A strict reader and a writer for the few DER types that `cryptography` does not read for us.
 
-X.690 clause 10: definite, minimal lengths; nothing after the end. This is no general ASN.1 library and
-must not become one; certificates themselves are read by `cryptography`.
+They are inside the SGX extension of a PCK certificate and of PKCS#7 envelopes. X.690 clause 10: definite,
+minimal lengths; nothing after the end. This is no general ASN.1 library and must not become one.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-
-from enclave_cc.formats.sgx.structure import InvalidStructureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +14,16 @@ if TYPE_CHECKING:
 BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
 OCTET_STRING: Final = 0x04
+NULL: Final = 0x05
 OBJECT_IDENTIFIER: Final = 0x06
 ENUMERATED: Final = 0x0A
 IA5_STRING: Final = 0x16
 SEQUENCE: Final = 0x30
+SET: Final = 0x31
 
 _LONG_FORM: Final = 0x80
 _CONTINUES: Final = 0x80
-# Two length bytes reach 64 KiB; the largest real extension has 556 bytes.
+# Two length bytes reach 64 KiB; the largest real extension has 556 bytes, an envelope one KiB per recipient.
 _MAX_LENGTH_BYTES: Final = 2
 _MAX_INTEGER_BYTES: Final = 5
 _MAX_OID_BYTES: Final = 32
@@ -32,11 +32,15 @@ _FIRST_ARC_FACTOR: Final = 40
 _SECOND_ROOT: Final = 2
 
 
+class InvalidDerError(ValueError):
+    """The bytes are not DER, or not of the types that are read here."""
+
+
 def read(data: bytes) -> tuple[int, bytes]:
     """Read one value that fills `data`: its tag and its content."""
     tag, content, end = _read_at(data, 0)
     if end != len(data):
-        raise InvalidStructureError("DER: bytes after the end")
+        raise InvalidDerError("DER: bytes after the end")
     return tag, content
 
 
@@ -50,50 +54,50 @@ def items(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _read_at(data: bytes, offset: int) -> tuple[int, bytes, int]:
     if offset + 2 > len(data):
-        raise InvalidStructureError("DER: truncated")
+        raise InvalidDerError("DER: truncated")
     tag, length = data[offset], data[offset + 1]
     offset += 2
     if length & _LONG_FORM:
         size = length & ~_LONG_FORM
         if not 1 <= size <= _MAX_LENGTH_BYTES or offset + size > len(data):
-            raise InvalidStructureError("DER: length form")
+            raise InvalidDerError("DER: length form")
         encoded = data[offset : offset + size]
         length = int.from_bytes(encoded, "big")
         offset += size
         if length < _LONG_FORM or encoded[0] == 0:
-            raise InvalidStructureError("DER: length is not minimal")
+            raise InvalidDerError("DER: length is not minimal")
     end = offset + length
     if end > len(data):
-        raise InvalidStructureError("DER: a value goes past the end")
+        raise InvalidDerError("DER: a value goes past the end")
     return tag, data[offset:end], end
 
 
 def unsigned(content: bytes) -> int:
     """Value of a non-negative INTEGER or ENUMERATED in minimal form."""
     if not 1 <= len(content) <= _MAX_INTEGER_BYTES or content[0] & 0x80:
-        raise InvalidStructureError("DER: integer out of range")
+        raise InvalidDerError("DER: integer out of range")
     if len(content) > 1 and content[0] == 0 and not content[1] & 0x80:
-        raise InvalidStructureError("DER: integer is not minimal")
+        raise InvalidDerError("DER: integer is not minimal")
     return int.from_bytes(content, "big")
 
 
 def boolean(content: bytes) -> bool:
     """Value of a BOOLEAN (clause 11.1: only 00 and FF)."""
     if content not in (_FALSE, _TRUE):
-        raise InvalidStructureError("DER: boolean")
+        raise InvalidDerError("DER: boolean")
     return content == _TRUE
 
 
 def dotted(content: bytes) -> str:
     """Value of an OBJECT IDENTIFIER in dotted form."""
     if not 1 <= len(content) <= _MAX_OID_BYTES or content[-1] & _CONTINUES:
-        raise InvalidStructureError("DER: object identifier")
+        raise InvalidDerError("DER: object identifier")
     arcs: list[int] = []
     value = 0
     fresh = True
     for byte in content:
         if fresh and byte == _CONTINUES:
-            raise InvalidStructureError("DER: object identifier is not minimal")
+            raise InvalidDerError("DER: object identifier is not minimal")
         value = value << 7 | byte & ~_CONTINUES
         fresh = not byte & _CONTINUES
         if fresh:
