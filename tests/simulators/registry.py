@@ -9,7 +9,7 @@ import json
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 TOKEN = "token-of-the-simulator"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -33,17 +33,30 @@ class RegistrySimulator:
         self.user, self.password = "alice", "secret"
         self.realm = ""
         self.token_answer = json.dumps({"token": TOKEN}).encode()
-        # statuses that the next requests get instead of an answer
+        # how many requests a token is good for, None for any number
+        self.token_uses = None
+        self.uses_left = 0
+        # an identity token instead of name and password
+        self.identity_token = ""
+        self.forms = []
+        # WWW-Authenticate headers instead of the usual one
+        self.challenges = []
+        # statuses that the next requests get instead of an answer, alone or with headers
         self.statuses = []
         # digest -> bytes served instead
         self.lies = {}
         # how many bytes of a blob are sent before the connection breaks, once per entry
         self.breaks = []
         self.ignore_range = False
+        # Content-Range instead of the right one
+        self.content_range = None
         # whether the registry has the referrers API of the distribution specification 1.1
         self.has_referrers = True
         self.lists_as = OCI_INDEX
         self.redirect_to = ""
+        self.redirect_once = ""
+        # whether the token service gives tokens to nobody in particular as well
+        self.accepts_anonymous = False
         self.silence_s = 0.0
         self.finished = threading.Event()
         self.server = None
@@ -142,9 +155,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         parts = urlsplit(self.path)
         if parts.path == "/token":
-            return self._token()
+            return self._token(body)
         if simulator.statuses:
-            return self._answer(simulator.statuses.pop(0), b"")
+            status = simulator.statuses.pop(0)
+            status, headers = status if isinstance(status, tuple) else (status, {})
+            return self._answer(status, b"", headers)
         if simulator.auth and not self._authorized():
             return self._challenge()
         return self._route(parts, body)
@@ -209,33 +224,55 @@ class _Handler(BaseHTTPRequestHandler):
         data = simulator.lies.get(digest, simulator.blobs.get(digest))
         if data is None:
             return self._answer(404, b"")
-        if simulator.redirect_to:
-            return self._answer(307, b"", {"Location": f"{simulator.redirect_to}{self.path}"})
+        target, simulator.redirect_once = simulator.redirect_once or simulator.redirect_to, ""
+        if target:
+            return self._answer(307, b"", {"Location": f"{target}{self.path}"})
         begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
         if begin and not simulator.ignore_range:
-            return self._answer(206, data[begin:])
+            return self._part(data, begin)
         if simulator.breaks and self.command == "GET":
             return self._broken(data, simulator.breaks.pop(0))
         return self._answer(200, data)
 
-    def _broken(self, data, size):
-        self.send_response(200)
+    def _part(self, data, begin):
+        if begin >= len(data):
+            return self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+        told = self.simulator.content_range
+        if told is None:
+            told = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        if self.simulator.breaks:
+            return self._broken(data[begin:], self.simulator.breaks.pop(0), 206, {"Content-Range": told})
+        return self._answer(206, data[begin:], {"Content-Range": told})
+
+    def _broken(self, data, size, status=200, headers=None):
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data[:size])
         self.close_connection = True
 
-    def _token(self):
-        if self.simulator.auth == "bearer" and self._basic() != (
-            self.simulator.user,
-            self.simulator.password,
-        ):
+    def _token(self, body):
+        simulator = self.simulator
+        simulator.uses_left = simulator.token_uses
+        if simulator.identity_token:
+            form = dict(parse_qsl(body.decode()))
+            simulator.forms.append(form)
+            good = form.get("refresh_token") == simulator.identity_token
+            return self._answer(200 if good else 400, simulator.token_answer if good else b"")
+        known = self._basic() == (simulator.user, simulator.password)
+        if simulator.auth == "bearer" and not known and (self._basic() or not simulator.accepts_anonymous):
             return self._answer(401, b"")
-        return self._answer(200, self.simulator.token_answer)
+        return self._answer(200, simulator.token_answer)
 
     def _authorized(self):
         if self.simulator.auth == "basic":
             return self._basic() == (self.simulator.user, self.simulator.password)
+        if self.simulator.token_uses is not None:
+            self.simulator.uses_left -= 1
+            if self.simulator.uses_left < 0:
+                return False
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
     def _basic(self):
@@ -243,6 +280,8 @@ class _Handler(BaseHTTPRequestHandler):
         return tuple(base64.b64decode(value).decode().split(":", 1)) if scheme == "Basic" else None
 
     def _challenge(self):
+        if self.simulator.challenges:
+            return self._answer(401, b"", [("WWW-Authenticate", text) for text in self.simulator.challenges])
         if self.simulator.auth == "basic":
             return self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="r"'})
         realm = self.simulator.realm or f"http://{self.simulator.host}/token"
@@ -250,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status, body, headers=None):
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        for name, value in headers.items() if isinstance(headers, dict) else headers or ():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -12,6 +12,7 @@ from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
+from enclave_cc.formats.registry_auth.credentials import Credentials
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
 from enclave_cc.image.layer_key import KeyRing
@@ -33,7 +34,9 @@ KEY_URI = "kbs:///default/cosign/1"
 def test_what_the_tenant_publishes_is_accepted_and_opens(tmp_path, auth):
     with running_registry() as simulator:
         simulator.auth = auth
-        client = RegistryClient(insecure_http=[simulator.host], credentials=lambda _: ("alice", "secret"))
+        client = RegistryClient(
+            insecure_http=[simulator.host], credentials=lambda _: Credentials("alice", "secret")
+        )
         reference = Reference.parse(f"{simulator.host}/team/app:1")
         kek, (private, public) = Secret.random(32), generate_signing_key()
         tars = [

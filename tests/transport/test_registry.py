@@ -13,6 +13,7 @@ from tests.simulators.registry import OCI_INDEX, TOKEN, running_registry
 
 from enclave_cc.core.errors import InvalidInputError, UnavailableError
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.registry_auth.credentials import Credentials
 from enclave_cc.transport.registry import MAX_MANIFEST_BYTES, RegistryClient
 
 
@@ -34,8 +35,8 @@ def reference(simulator):
     return Reference.parse(f"{simulator.host}/team/app:1")
 
 
-def _credentials(_host):
-    return ("alice", "secret")
+def _credentials(_reference):
+    return Credentials("alice", "secret")
 
 
 def _fetch(client, reference, digest, **options):

@@ -12,6 +12,7 @@ REMEDIES: Final[dict[str, str]] = {
     "invalid-request": "send a request that the interface documents; the detail names the field",
     "unavailable": "check that the peer runs and is reachable, then try again",
     "deadline-exceeded": "the peer is slow or gone: check its log, then try again",
+    "cancelled": "nothing to do: whoever asked for the work does not want it any more",
     "digest-invalid": (
         "write digests as sha256:<64 lower-case hexadecimal digits> (sha384 and sha512 likewise)"
     ),
@@ -104,6 +105,8 @@ REMEDIES: Final[dict[str, str]] = {
     "registry-tls-refused": (
         "give the registry TLS with a certificate for its name from a known CA, or list its host as insecure"
     ),
+    "registry-proxy-failed": "check the proxy's address and credentials ([image.registries] in initdata)",
+    "credential-helper-failed": "run `docker-credential-NAME get` by hand; the detail has the program's name",
     "registry-ca-invalid": "give the CA certificate in PEM",
     # --- sealed
     "tar-invalid": "rebuild the layer with a current tool; the owner's log says what is wrong with it",
@@ -207,7 +210,9 @@ REMEDIES: Final[dict[str, str]] = {
     "too-many-handshakes": "try again; if it stays, something opens connections to the pod's agent",
     "key-release-refused": "start the container again: its key was handed out, or the start took too long",
     "broker-missing": "name a broker in the initdata: the image or its policy needs one",
-    "registry-credentials-invalid": "put an auth.json into the broker under the name that the initdata gives",
+    "registry-credentials-invalid": (
+        "write an auth.json or a credential helper's answer, in the broker under the name that initdata gives"
+    ),
     "pod-description-invalid": "the node started the agent without a valid pod.json: reinstall the shim",
     "boot-identity-invalid": "build the agent bundle again, with the boot bundle that is installed",
     "app-report-invalid": "install agent and boot bundles of one version",

@@ -4,37 +4,37 @@ An OCI distribution client: it moves bytes and maps failures, and checks nothing
 Whoever calls it compares digests and verifies signatures; a registry is an untrusted party. What
 this module does promise: every answer is bounded in size and time, credentials go to the registry
 and to the token service it names over TLS only (plain HTTP only where the caller listed the host),
-and never along a redirect to another origin.
+and never along a redirect to another origin. Transient failures are tried again with growing
+pauses, until the caller's patience ends.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from enclave_cc.core.errors import InvalidInputError, Stage, UnavailableError
 from enclave_cc.formats.oci.media_types import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
-from enclave_cc.transport.registry_auth import RegistryAuth, anonymous
+from enclave_cc.formats.proxies import Proxies
+from enclave_cc.formats.registry_auth.credentials import anonymous
+from enclave_cc.transport.backoff import ATTEMPTS, Backoff
+from enclave_cc.transport.patience import Patience
+from enclave_cc.transport.registry_auth import RegistryAuth
+from enclave_cc.transport.registry_download import BlobDownload
 from enclave_cc.transport.registry_http import RegistryHttp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from enclave_cc.formats.oci.reference import Reference
-    from enclave_cc.transport.registry_auth import Credentials
+    from enclave_cc.formats.registry_auth.credentials import Credentials
 
 # The distribution specification lets registries refuse larger manifests.
 MAX_MANIFEST_BYTES: Final = 4 << 20
-# Large enough that a chunk's overhead in Python vanishes, small enough to keep stages overlapping.
-CHUNK_BYTES: Final = 256 << 10
 # One answer, from first byte sent to last byte received; blobs have a deadline of their own.
 DEFAULT_DEADLINE_S: Final = 30.0
 DEFAULT_BLOB_DEADLINE_S: Final = 3600.0
-# A transient failure is tried again; a blob is resumed where it stopped, and progress resets the count.
-ATTEMPTS: Final = 3
-_BACKOFF_S: Final = 0.2
 
 _DEFAULT_HOSTS: Final = {"docker.io": "registry-1.docker.io"}
 _ACCEPTED_MANIFESTS: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
@@ -43,7 +43,6 @@ _BLOB_TYPE: Final = "application/octet-stream"
 _OK: Final = 200
 _CREATED: Final = 201
 _ACCEPTED: Final = 202
-_PARTIAL: Final = 206
 _NOT_FOUND: Final = 404
 
 
@@ -63,14 +62,31 @@ class RegistryClient:
         *,
         insecure_http: Collection[str] = (),
         ca_pem: str = "",
-        credentials: Callable[[str], Credentials | None] = anonymous,
+        proxies: Proxies | None = None,
+        credentials: Callable[[Reference], Credentials | None] = anonymous,
         deadline_s: float = DEFAULT_DEADLINE_S,
         blob_deadline_s: float = DEFAULT_BLOB_DEADLINE_S,
+        attempts: int = ATTEMPTS,
+        patience: Patience | None = None,
     ) -> None:
-        http = RegistryHttp(insecure_http=frozenset(insecure_http), ca_pem=ca_pem, deadline_s=deadline_s)
+        """
+        Prepare a client; nothing is sent yet.
+
+        ``deadline_s`` bounds one request, ``blob_deadline_s`` one blob with all its requests, ``patience``
+        everything that is done with this client. ``ca_pem`` is trusted beside the system's roots.
+        """
+        self._patience = patience or Patience()
+        http = RegistryHttp(
+            insecure_http=frozenset(insecure_http),
+            ca_pem=ca_pem,
+            proxies=proxies or Proxies(),
+            request_s=deadline_s,
+            patience=self._patience,
+        )
         self._http = http
-        self._auth = RegistryAuth(http, credentials)
+        self._auth = RegistryAuth(http, credentials, clock=self._patience.deadline.clock)
         self._blob_deadline_s = blob_deadline_s
+        self._attempts = attempts
 
     def close(self) -> None:
         """Drop the pooled connections."""
@@ -84,12 +100,12 @@ class RegistryClient:
         and ``UnavailableError`` (registry-unavailable).
         """
         url = self._url(reference, "manifests", digest_or_tag)
-        for attempt in range(1, ATTEMPTS):
+        backoff = Backoff(self._patience, attempts=self._attempts)
+        while True:
             try:
                 return self._fetch_manifest(url, reference)
-            except UnavailableError:
-                time.sleep(_BACKOFF_S * attempt)
-        return self._fetch_manifest(url, reference)
+            except UnavailableError as error:
+                backoff.failed(error)
 
     def blob(self, reference: Reference, descriptor_digest: str, *, offset: int = 0) -> Iterator[bytes]:
         """
@@ -99,22 +115,9 @@ class RegistryClient:
         ``manifest`` does, on the first step of the iteration.
         """
         url = self._url(reference, "blobs", descriptor_digest)
-        position, attempts = offset, 0
-        deadline = time.monotonic() + self._blob_deadline_s
-        while True:
-            try:
-                for chunk in self._stream(url, reference, position):
-                    position += len(chunk)
-                    attempts = 0
-                    self._http.require_time(deadline)
-                    yield chunk
-            except UnavailableError:
-                attempts += 1
-                if attempts >= ATTEMPTS or time.monotonic() >= deadline:
-                    raise
-                time.sleep(_BACKOFF_S * attempts)
-            else:
-                return
+        patience = self._patience.at_most(self._blob_deadline_s)
+        download = BlobDownload(self._http, self._auth, url, reference, offset=offset)
+        return download.chunks(patience, Backoff(patience, attempts=self._attempts))
 
     def has_blob(self, reference: Reference, digest: str) -> bool:
         """Tell whether the repository holds a blob already."""
@@ -222,19 +225,6 @@ class RegistryClient:
             body = self._http.read_bounded(response, MAX_MANIFEST_BYTES)
             content_type = response.headers.get("Content-Type", "")
         return FetchedManifest(body, content_type.partition(";")[0].strip())
-
-    def _stream(self, url: str, reference: Reference, offset: int) -> Iterator[bytes]:
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._auth.request("GET", url, reference, headers=headers) as response:
-            self._http.expect(response, {_OK, _PARTIAL}, stage=Stage.FETCH)
-            # A registry may ignore the range and begin at the beginning; then the known part is skipped.
-            skip = offset if response.status == _OK else 0
-            for chunk in self._http.chunks(response, CHUNK_BYTES):
-                if skip >= len(chunk):
-                    skip -= len(chunk)
-                    continue
-                yield chunk[skip:]
-                skip = 0
 
     def _url(self, reference: Reference, kind: str, name: str) -> str:
         host = _DEFAULT_HOSTS.get(reference.registry, reference.registry)

@@ -2,13 +2,13 @@
 HTTP as registries need it: bounded answers, no surprises, failures in this project's words.
 
 TLS is required except for the hosts that the caller listed by name. Nothing is followed, decoded
-or retried by itself.
+or retried by itself, and nothing is taken from the environment.
 """
 
 from __future__ import annotations
 
-import ssl
 import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -16,16 +16,20 @@ import urllib3
 from urllib3 import exceptions as failures
 
 from enclave_cc.core.errors import InvalidInputError, Stage, UnavailableError
+from enclave_cc.transport.backoff import BusyError
+from enclave_cc.transport.registry_pools import RegistryPools
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from urllib3.response import BaseHTTPResponse
 
+    from enclave_cc.formats.proxies import Proxies
+    from enclave_cc.transport.patience import Patience
+
 _CONNECT_TIMEOUT_S: Final = 10.0
-_POOLED_HOSTS: Final = 8
-_POOLED_CONNECTIONS: Final = 8
 _READ_BYTES: Final = 64 << 10
+_LONGEST_DELAY_DIGITS: Final = 9
 
 _NOT_FOUND: Final = 404
 _DENIED: Final = frozenset({401, 403})
@@ -33,22 +37,25 @@ _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class RegistryHttp:
-    """A connection pool with rules."""
+    """Connection pools with rules; ``request_s`` bounds the wait for a peer that says nothing."""
 
-    def __init__(self, *, insecure_http: frozenset[str], ca_pem: str, deadline_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        insecure_http: frozenset[str],
+        ca_pem: str,
+        proxies: Proxies,
+        request_s: float,
+        patience: Patience,
+    ) -> None:
         self._insecure_http = insecure_http
-        self._deadline_s = deadline_s
-        self._pool = urllib3.PoolManager(
-            num_pools=_POOLED_HOSTS,
-            maxsize=_POOLED_CONNECTIONS,
-            retries=False,
-            timeout=urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, deadline_s), read=deadline_s),
-            ssl_context=_tls(ca_pem),
-        )
+        self._request_s = request_s
+        self._patience = patience
+        self._pools = RegistryPools(ca_pem, proxies)
 
     def close(self) -> None:
         """Drop the pooled connections."""
-        self._pool.clear()
+        self._pools.close()
 
     def scheme(self, host: str) -> str:
         """Return the scheme for a host: TLS unless it was listed."""
@@ -63,7 +70,7 @@ class RegistryHttp:
             raise _invalid("a malformed URL") from error
         if "@" in host or not host:
             raise _invalid("a URL without a plain host")
-        if parts.scheme != self.scheme(host):
+        if parts.scheme not in {"https", self.scheme(host)}:
             raise InvalidInputError(
                 "registry-insecure",
                 "the registry asks for an unprotected connection",
@@ -81,12 +88,15 @@ class RegistryHttp:
     ) -> BaseHTTPResponse:
         """Send one request and return the answer with its body unread."""
         self.require_allowed(url)
+        self._patience.require()
+        remaining_s = self._patience.deadline.at_most(self._request_s).remaining_s
         try:
-            return self._pool.request(
+            return self._pools.for_url(url).request(
                 method,
                 url,
                 headers=dict(headers),
                 body=body,
+                timeout=urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, remaining_s), read=remaining_s),
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
@@ -100,6 +110,13 @@ class RegistryHttp:
             ) from error
         except (failures.LocationParseError, failures.LocationValueError, UnicodeError) as error:
             raise _invalid("a malformed URL") from error
+        except failures.ProxyError as error:
+            raise UnavailableError(
+                "registry-proxy-failed",
+                "the proxy to the registry does not let us through",
+                stage=Stage.FETCH,
+                detail=str(error)[:512],
+            ) from error
         except (failures.HTTPError, OSError) as error:
             raise _unavailable(str(error)) from error
 
@@ -121,7 +138,7 @@ class RegistryHttp:
                 detail=detail,
             )
         if status in _TRANSIENT:
-            raise _unavailable(detail)
+            raise _busy(detail, response.headers.get("Retry-After", ""))
         raise _invalid(detail)
 
     def chunks(self, response: BaseHTTPResponse, chunk_bytes: int) -> Iterator[bytes]:
@@ -133,36 +150,35 @@ class RegistryHttp:
             raise _unavailable(str(error)) from error
 
     def read_bounded(self, response: BaseHTTPResponse, max_bytes: int) -> bytes:
-        """Read a whole body that has to be small and has to arrive within the deadline."""
-        deadline = time.monotonic() + self._deadline_s
+        """Read a whole body that has to be small and has to arrive within the time of one request."""
+        patience = self._patience.at_most(self._request_s)
         body = bytearray()
         for chunk in self.chunks(response, _READ_BYTES):
             body += chunk
             if len(body) > max_bytes:
                 raise _invalid(f"an answer of more than {max_bytes} bytes")
-            self.require_time(deadline)
+            patience.require()
         return bytes(body)
 
-    def require_time(self, deadline: float) -> None:
-        """Raise ``UnavailableError`` once a monotonic deadline has passed."""
-        if time.monotonic() >= deadline:
-            raise _unavailable("the answer took too long")
+
+def _busy(detail: str, retry_after: str) -> BusyError:
+    return BusyError(
+        "registry-unavailable",
+        "the registry does not answer",
+        stage=Stage.FETCH,
+        detail=f"{detail}, Retry-After: {retry_after[:64]}" if retry_after else detail,
+        retry_after_s=_delay(retry_after),
+    )
 
 
-def _tls(ca_pem: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca_pem:
-        try:
-            context.load_verify_locations(cadata=ca_pem)
-        except (ssl.SSLError, ValueError) as error:
-            raise InvalidInputError(
-                "registry-ca-invalid",
-                "the registry's CA certificate is malformed",
-                stage=Stage.CONFIG,
-                detail=str(error),
-            ) from error
-    return context
+def _delay(retry_after: str) -> float:
+    """Read seconds or a date (RFC 9110 §10.2.3); what is neither says nothing."""
+    if retry_after.isascii() and retry_after.isdecimal():
+        return float(retry_after[:_LONGEST_DELAY_DIGITS])
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, OSError):
+        return 0.0
 
 
 def _invalid(detail: str) -> InvalidInputError:

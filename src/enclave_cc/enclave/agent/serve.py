@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from enclave_cc.enclave.agent.agent_service import AgentService
 from enclave_cc.enclave.agent.attestation_service import AttestationService
 from enclave_cc.enclave.agent.broker import AttestedSession, NoBroker
-from enclave_cc.enclave.agent.credentials import parse_credentials
 from enclave_cc.enclave.agent.identity import app_measurement, read_pod_uid
 from enclave_cc.enclave.agent.image_service import ImageService
 from enclave_cc.enclave.agent.pipeline import ImagePipeline, PodContext
@@ -23,6 +22,8 @@ from enclave_cc.enclave.agent.started import StartedContainers
 from enclave_cc.enclave.attester.sgx import SgxAttester
 from enclave_cc.enclave.measured_initdata import read_initdata
 from enclave_cc.formats.messages.agent import AGENT_SERVICE, IMAGE_SERVICE, LOCAL_ATTESTATION_SERVICE
+from enclave_cc.formats.registry_auth.auth_file import AuthFile
+from enclave_cc.formats.registry_auth.helper_answer import parse_credentials
 from enclave_cc.transport.kbs import KbsClient
 from enclave_cc.transport.registry import RegistryClient
 from enclave_cc.transport.ttrpc_server import TtrpcServer
@@ -109,9 +110,9 @@ def registry_opener(settings: OwnerSettings) -> Callable[[BrokerSession], Regist
         known = (
             parse_credentials(session.get(settings.registry_credentials))
             if settings.registry_credentials
-            else {}
+            else AuthFile()
         )
-        return RegistryClient(insecure_http=settings.insecure_http_registries, credentials=known.get)
+        return RegistryClient(insecure_http=settings.insecure_http_registries, credentials=known.find)
 
     return open_registry
 
