@@ -22,6 +22,7 @@ from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.image.layer_key import KeyRing
 from enclave_cc.image.pull import open_layer, verify_image
 from enclave_cc.transport.registry import RegistryClient
 
@@ -74,8 +75,9 @@ def _pull(order: dict[str, Any]) -> None:
         fdk=Secret.random(),
         binding=Binding("pod", "container", str(image.manifest_digest)),
     )
+    keys = KeyRing(resources)
     for layer in image.layers:
-        writer.add_layer(open_layer(layer, source=source, resources=resources))
+        writer.add_layer(open_layer(layer, source=source, keys=keys))
     writer.finish()
     registry.close()
 

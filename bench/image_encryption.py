@@ -19,7 +19,8 @@ from bench.image_peers import Spent
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.tenant.encrypt import WrappingKey, encrypt_image
+from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
+from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.push import push_image
 from enclave_cc.tenant.sign import generate_signing_key, sign_image
@@ -105,7 +106,7 @@ def _primitive(source: Path, target: Path) -> None:
 
 
 def _encrypt(source: ImageLayout, target: ImageLayout) -> None:
-    encrypt_image(source, target, WrappingKey(Secret(_KEY), _KEY_ID))
+    encrypt_image(source, target, [BrokerKey(Secret(_KEY), _KEY_ID)])
 
 
 def _blobs(layout: ImageLayout) -> tuple[Path, ...]:
