@@ -69,7 +69,8 @@ def test_what_the_tenant_publishes_is_accepted_and_opens(tmp_path, auth):
         )
         source = CacheThenRegistry(BlobCache(tmp_path / "no-cache"), client)
         opened = [
-            b"".join(open_layer(layer, source=source, keys=KeyRing(resources))) for layer in image.layers
+            b"".join(map(bytes, open_layer(layer, source=source, keys=KeyRing(resources))))
+            for layer in image.layers
         ]
         assert opened == tars
         client.close()

@@ -4,7 +4,7 @@ One layer, from untrusted bytes to a checked tar stream: count, digest, HMAC, de
 A layer that fits the spool is authenticated as a whole before its first byte is decrypted, let
 alone decompressed; a larger one is checked while it streams, and its consumer must throw away what
 it made when the stream ends in an error. Reading and inflating run in threads of their own, a
-bounded number of chunks ahead; the diff id is computed by whoever iterates.
+bounded number of pieces ahead; the diff id is computed by whoever iterates.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
-from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
+from enclave_cc.core.errors import Stage
 from enclave_cc.core.findings import Finding, Outcome, equal
-from enclave_cc.formats.ocicrypt.layer_cipher import LayerAuthenticator, LayerDecryptor
-from enclave_cc.image.channel import in_thread
+from enclave_cc.formats.ocicrypt.layer_cipher import LayerDecryptor
 from enclave_cc.image.checks import Checks
-from enclave_cc.image.inflate import CorruptStreamError, inflate
+from enclave_cc.image.inflate import CorruptStreamError, Inflater
+from enclave_cc.image.layer_blob import LayerBlob
 from enclave_cc.image.limits import DEFAULT_LIMITS, at_most
-from enclave_cc.image.ports import FallibleBlobSource
+from enclave_cc.image.progress import LayerProgress
+from enclave_cc.image.ring import filled_in_thread
+from enclave_cc.image.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from enclave_cc.core.digest import Digest
     from enclave_cc.formats.oci.descriptor import Descriptor
@@ -33,9 +35,7 @@ if TYPE_CHECKING:
     from enclave_cc.image.layer_key import LayerKey
     from enclave_cc.image.limits import Limits
     from enclave_cc.image.ports import BlobSource, LayerKeys
-
-# Sources may deliver crumbs; stages hand over pieces whose overhead does not show.
-_PIECE_BYTES: Final = 256 << 10
+    from enclave_cc.image.spool import Reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,120 +54,64 @@ def open_layer(
     source: BlobSource,
     keys: LayerKeys,
     limits: Limits = DEFAULT_LIMITS,
-) -> Iterator[bytes]:
+    spool: Spool | None = None,
+    progress: LayerProgress | None = None,
+) -> Generator[memoryview, None, None]:
     """
-    Stream the layer's plain, uncompressed tar; an error after the last chunk is a refusal of all of them.
+    Stream the layer's plain, uncompressed tar; an error after the last piece is a refusal of all of them.
 
-    Raises ``RefusedError`` (layer-key-refused, layer-digest-mismatch, layer-hmac-mismatch,
-    layer-plain-digest-mismatch, layer-corrupt, diff-id-mismatch, image-limit-exceeded),
-    ``InvalidInputError`` for malformed encryption options, and ``UnavailableError``: the broker's,
-    the registry's, or cache-blob-refused when only the node's cache was wrong.
+    A piece is only valid until the next one is asked for. Returns when there is room in ``spool``, which
+    several layers may share. The stream raises ``RefusedError`` (layer-key-refused,
+    layer-digest-mismatch, layer-hmac-mismatch, layer-plain-digest-mismatch, layer-corrupt,
+    diff-id-mismatch, image-limit-exceeded), ``InvalidInputError`` for malformed encryption options, and
+    ``UnavailableError``: the broker's, the registry's, or cache-blob-refused when only the node's cache
+    was wrong.
     """
-    checks = Checks()
-    key: LayerKey | None = None
-    # (1) The key, if the layer needs one, before any byte is fetched.
-    if layer.media_type.encrypted:
-        key = keys.unwrap(layer.descriptor, checks)
-    try:
-        # (2) Length, digest and HMAC of the blob; (3) decrypt.
-        blob = _authentic(layer, source, key, checks, limits)
-        compressed = blob if key is None else _decrypt(blob, key, checks)
-        read = in_thread(compressed, name="layer-read")
-        # (4) Inflate, counted.
-        inflated = in_thread(_inflate(read, layer, checks, limits), name="layer-inflate")
-        with closing(inflated):
-            # (5) The digest of the tar itself.
-            yield from _check_diff_id(inflated, layer.diff_id, checks)
-    finally:
-        if key is not None:
-            key.wipe()
+    room = (spool or Spool(limits.spool_bytes)).reserve(layer.descriptor.size)
+    return _Opening(layer, limits, progress or LayerProgress()).pieces(source, keys, room)
 
 
-def _authentic(
-    layer: Layer, source: BlobSource, key: LayerKey | None, checks: Checks, limits: Limits
-) -> Iterator[bytes]:
-    """Yield the blob as it is, checked before (spool) or while (stream) it is handed on."""
-    if layer.descriptor.size > limits.spool_bytes:
-        yield from _streamed(layer, source, key, checks)
-        return
-    mark = checks.mark()
-    try:
-        spool = list(_checked(layer, source, key, checks))
-    except RefusedError as error:
-        if not _ask_elsewhere(source, layer.descriptor):
-            raise
-        damaged = Finding("image.layer.cache", Outcome.SKIPPED, str(layer.descriptor.digest), error.detail)
-        checks.begin_again(mark, damaged)
-        spool = list(_checked(layer, source, key, checks))
-    spool.reverse()
-    while spool:
-        yield spool.pop()
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What the steps of opening one layer share."""
+
+    layer: Layer
+    limits: Limits
+    progress: LayerProgress
+
+    def pieces(
+        self, source: BlobSource, keys: LayerKeys, room: Reservation
+    ) -> Generator[memoryview, None, None]:
+        """Take the steps in their order."""
+        checks, layer = Checks(), self.layer
+        key: LayerKey | None = None
+        with room:
+            try:
+                # (1) The key, if the layer needs one, before any byte is fetched.
+                if layer.media_type.encrypted:
+                    key = keys.unwrap(layer.descriptor, checks)
+                # (2) Length, digest and HMAC of the blob; (3) decrypt.
+                blob = LayerBlob(
+                    layer.reference,
+                    layer.descriptor,
+                    source,
+                    key=key,
+                    checks=checks,
+                    progress=self.progress,
+                )
+                authentic = blob.spooled(room) if room.size_bytes else blob.streamed()
+                compressed = authentic if key is None else _decrypted(authentic, key, checks)
+                # (4) Inflate, counted; (5) the digest of the tar itself.
+                inflation = _Inflation(compressed, layer, checks, self.limits)
+                inflated = filled_in_thread(inflation.readinto, name="layer-inflate", close=inflation.close)
+                with closing(inflated):
+                    yield from _with_diff_id(inflated, layer.diff_id, checks)
+            finally:
+                if key is not None:
+                    key.wipe()
 
 
-def _streamed(layer: Layer, source: BlobSource, key: LayerKey | None, checks: Checks) -> Iterator[bytes]:
-    """Hand on bytes before the end was seen; a cache that lied costs this attempt and no other."""
-    try:
-        yield from _checked(layer, source, key, checks)
-    except RefusedError as error:
-        if not _ask_elsewhere(source, layer.descriptor):
-            raise
-        raise UnavailableError(
-            "cache-blob-refused",
-            "the node's copy of a layer is damaged",
-            stage=Stage.FETCH,
-            detail=error.detail,
-            findings=error.findings,
-        ) from error
-
-
-def _ask_elsewhere(source: BlobSource, descriptor: Descriptor) -> bool:
-    return isinstance(source, FallibleBlobSource) and source.reject(descriptor)
-
-
-def _checked(layer: Layer, source: BlobSource, key: LayerKey | None, checks: Checks) -> Iterator[bytes]:
-    """Count and digest the blob; raise ``RefusedError`` at its end, or as soon as it is too long."""
-    descriptor = layer.descriptor
-    digest = hashlib.new(descriptor.digest.algorithm)
-    authenticator = None if key is None else LayerAuthenticator(key.private)
-    size = 0
-    for chunk in _gathered(source.open(layer.reference, descriptor)):
-        size += len(chunk)
-        if size > descriptor.size:
-            break
-        digest.update(chunk)
-        if authenticator is not None:
-            authenticator.update(chunk)
-        yield chunk
-    summary = "a layer's bytes are not those that the manifest names"
-    length = equal("image.layer.size", expected=str(descriptor.size), actual=str(size))
-    checks.require(length, "layer-digest-mismatch", summary, stage=Stage.VERIFY)
-    computed = f"{descriptor.digest.algorithm}:{digest.hexdigest()}"
-    content = equal("image.layer.digest", expected=str(descriptor.digest), actual=computed)
-    checks.require(content, "layer-digest-mismatch", summary, stage=Stage.VERIFY)
-    if key is not None and authenticator is not None:
-        checks.require(
-            authenticator.finding("image.layer.hmac", key.public),
-            "layer-hmac-mismatch",
-            "an encrypted layer was changed",
-            stage=Stage.DECRYPT,
-        )
-
-
-def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Join crumbs into pieces."""
-    crumbs: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        crumbs.append(chunk)
-        size += len(chunk)
-        if size >= _PIECE_BYTES:
-            yield b"".join(crumbs)
-            crumbs, size = [], 0
-    if crumbs:
-        yield b"".join(crumbs)
-
-
-def _decrypt(blob: Iterator[bytes], key: LayerKey, checks: Checks) -> Iterator[bytes]:
+def _decrypted(blob: Iterator[bytes], key: LayerKey, checks: Checks) -> Iterator[memoryview]:
     """Decrypt, and compare with the digest that was wrapped together with the key."""
     decryptor = LayerDecryptor(key.private)
     wanted = key.private.digest
@@ -185,52 +129,74 @@ def _decrypt(blob: Iterator[bytes], key: LayerKey, checks: Checks) -> Iterator[b
     )
 
 
-def _inflate(chunks: Iterator[bytes], layer: Layer, checks: Checks, limits: Limits) -> Iterator[bytes]:
+class _Inflation:
     """Decompress and count; what broke the stream is asked of the earlier stages first."""
-    arrived = _Counted(chunks)
-    size = 0
-    try:
-        for piece in inflate(arrived, layer.media_type.compression):
-            size += len(piece)
-            limit = limits.uncompressed_bytes_of(layer.descriptor.size, arrived_bytes=arrived.bytes)
-            if size > limit:
-                # A record of its own: the reading stage still writes to the shared one.
-                Checks().require(
-                    at_most("image.limit.uncompressed-bytes", limit=limit, actual=size),
-                    "image-limit-exceeded",
-                    "a layer grows beyond the limit",
-                    stage=Stage.UNPACK,
-                )
-            yield piece
-    except CorruptStreamError as error:
-        for _ in chunks:
+
+    def __init__(
+        self, chunks: Iterator[bytes | memoryview], layer: Layer, checks: Checks, limits: Limits
+    ) -> None:
+        self._chunks = chunks
+        self._layer = layer
+        self._checks = checks
+        self._limits = limits
+        self._arrived = _Counted(chunks)
+        self._inflater = Inflater(self._arrived, layer.media_type.compression)
+        self._size = 0
+
+    def readinto(self, buffer: memoryview) -> int:
+        try:
+            size = self._inflater.readinto(buffer)
+        except CorruptStreamError as error:
+            self._explain(error)
+            raise
+        self._size += size
+        announced, arrived = self._layer.descriptor.size, self._arrived.bytes
+        limit = self._limits.uncompressed_bytes_of(announced, arrived_bytes=arrived)
+        if self._size > limit:
+            # A record of its own: the reading stage still writes to the shared one.
+            Checks().require(
+                at_most("image.limit.uncompressed-bytes", limit=limit, actual=self._size),
+                "image-limit-exceeded",
+                "a layer grows beyond the limit",
+                stage=Stage.UNPACK,
+            )
+        return size
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+
+    def _explain(self, error: CorruptStreamError) -> None:
+        for _ in self._chunks:
             # A wrong digest explains a broken stream; let that stage run to its end and say so.
             continue
-        finding = Finding("image.layer.compression", Outcome.FAILED, layer.media_type.compression, str(error))
-        checks.require(finding, "layer-corrupt", "a layer does not decompress", stage=Stage.UNPACK)
+        compression = self._layer.media_type.compression
+        finding = Finding("image.layer.compression", Outcome.FAILED, compression, str(error))
+        self._checks.require(finding, "layer-corrupt", "a layer does not decompress", stage=Stage.UNPACK)
 
 
 class _Counted:
     """An iterator that knows how many bytes went through it."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[bytes | memoryview]) -> None:
         self._chunks = chunks
         self.bytes = 0
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> bytes | memoryview:
         chunk = next(self._chunks)
         self.bytes += len(chunk)
         return chunk
 
 
-def _check_diff_id(chunks: Iterable[bytes], diff_id: Digest, checks: Checks) -> Iterator[bytes]:
+def _with_diff_id(pieces: Iterable[memoryview], diff_id: Digest, checks: Checks) -> Iterator[memoryview]:
     digest = hashlib.new(diff_id.algorithm)
-    for chunk in chunks:
-        digest.update(chunk)
-        yield chunk
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
     computed = f"{diff_id.algorithm}:{digest.hexdigest()}"
     checks.require(
         equal("image.layer.diff-id", expected=str(diff_id), actual=computed),

@@ -155,10 +155,18 @@ class LayerDecryptor:
 
     def __init__(self, options: PrivateOptions) -> None:
         self._cipher = Cipher(algorithms.AES(options.symkey.reveal()), modes.CTR(options.nonce)).decryptor()
+        self._buffer = bytearray()
 
-    def update(self, chunk: Chunk) -> bytes:
-        """Decrypt the next chunk; the result has the same length."""
-        return self._cipher.update(chunk)
+    def update(self, chunk: Chunk) -> memoryview:
+        """
+        Decrypt the next chunk; the result has the same length and is valid until the next call.
+
+        One buffer serves all chunks: only so does the cipher let other threads run meanwhile.
+        """
+        if len(self._buffer) < len(chunk):
+            self._buffer = bytearray(len(chunk))
+        plain = memoryview(self._buffer)
+        return plain[: self._cipher.update_into(chunk, plain)]
 
 
 def _exactly(value: bytes, size_bytes: int, name: str) -> bytes:
