@@ -7,7 +7,8 @@ import json
 from enclave_cc.demo.owner.policies import BrokerAddress, initdata, signature_policy
 from enclave_cc.formats.initdata import InitData
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.signatures.policy import Reject, SignaturePolicy, SigstoreSigned
+from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.formats.signatures.requirements import KeyTrust, Material, Reject, SigstoreSigned
 
 _KEY = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
 
@@ -30,7 +31,7 @@ def test_images_of_the_namespace_need_the_owners_signature_and_others_are_reject
     ours = policy.scope_for(Reference.parse("127.0.0.1:2/demo/hello:v1")).requirements
     others = policy.scope_for(Reference.parse("127.0.0.1:2/pause:v1")).requirements
     assert isinstance(ours[0], SigstoreSigned)
-    assert ours[0].key_uri == "kbs:///demo/keys/cosign.pub"
+    assert ours[0].trust == KeyTrust((Material("kbs:///demo/keys/cosign.pub"),))
     assert isinstance(others[0], Reject)
 
 

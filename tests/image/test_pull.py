@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import json
 
@@ -15,8 +16,6 @@ from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.cosign import (
     PAYLOAD_MEDIA_TYPE,
     SIGNATURE_ANNOTATION,
-    generate_signing_key,
-    sign_payload,
     signature_tag,
 )
 from enclave_cc.formats.signatures.policy import SignaturePolicy
@@ -24,6 +23,7 @@ from enclave_cc.image.limits import Limits
 from enclave_cc.image.pull import load_policy
 from enclave_cc.tenant.push import push_image
 from enclave_cc.tenant.sign import sign_image
+from enclave_cc.tenant.signing_key import SigningKey, generate_signing_key
 
 ANYTHING = SignaturePolicy.insecure_accept_anything()
 
@@ -99,7 +99,7 @@ def test_a_signature_of_another_kind_of_payload_is_refused(world):
     payload = json.loads(world.registry.blobs[str(layer.digest)])
     payload["critical"]["type"] = "another kind"
     _sign_payload(world, tag, json.dumps(payload).encode())
-    _refused(world, "signature-invalid", "image.signature.digest")
+    _refused(world, "signature-invalid", "image.signature.payload")
 
 
 def test_rubbish_beside_a_good_signature_does_not_hide_it(world):
@@ -323,7 +323,8 @@ def _with_config(world, manifest, **members):
 def _sign_payload(world, tag, payload):
     digest = Digest.of(payload)
     world.registry.blobs[str(digest)] = payload
-    annotations = {SIGNATURE_ANNOTATION: sign_payload(payload, world.private_key)}
+    signature = SigningKey.load(world.private_key).sign(payload)
+    annotations = {SIGNATURE_ANNOTATION: base64.b64encode(signature).decode()}
     layer = Descriptor(PAYLOAD_MEDIA_TYPE, digest, len(payload), annotations)
     manifest = Manifest(Descriptor("application/x", Digest.of(b""), 0), (layer,))
     world.registry.put_manifest(world.reference, tag, manifest.to_bytes(), "")

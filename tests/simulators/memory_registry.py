@@ -31,6 +31,7 @@ class MemoryRegistry:
 
     def put_manifest(self, reference, tag, body, media_type):
         self.manifests[reference.name, tag] = FetchedManifest(body, media_type)
+        return False
 
     def manifest(self, reference, *, digest_or_tag):
         self.calls.append(("manifest", digest_or_tag))

@@ -91,6 +91,18 @@ REMEDIES: Final[dict[str, str]] = {
     ),
     "signature-digest-refused": "sign this very image: the signature found is one of another manifest",
     "signature-invalid": "sign the image again: the signature's payload does not parse",
+    "signature-log-refused": (
+        "sign the image again with a log that the signature policy pins, or correct the policy"
+    ),
+    "signature-certificate-refused": (
+        "sign the image again with a certificate of the authority that the signature policy pins"
+    ),
+    "signature-signer-refused": (
+        "have the image signed by whom the signature policy names, or correct the policy"
+    ),
+    "trust-root-invalid": (
+        "store a trusted_root.json or PEM certificates where the policy points; the detail names the member"
+    ),
     "signature-policy-invalid": (
         "correct the signature policy; the detail names the member that is not understood"
     ),

@@ -24,7 +24,8 @@ from enclave_cc.image.fetched import fetch_config, fetch_manifest
 from enclave_cc.image.layers import Layer, open_layer
 from enclave_cc.image.limits import DEFAULT_LIMITS, at_most
 from enclave_cc.image.ports import BlobSource, Registry, Resources
-from enclave_cc.image.signatures import SignatureSubject, refuse_rejected, require_signatures
+from enclave_cc.image.signatures.evaluate import refuse_rejected, require_signatures
+from enclave_cc.image.signatures.subject import SignatureSubject, SignedDocument
 
 if TYPE_CHECKING:
     from enclave_cc.core.digest import Digest
@@ -89,10 +90,10 @@ def verify_image(
     scope = _require_policy(policy, checks).scope_for(reference)
     refuse_rejected(scope, checks)
     # (2) The manifest: named by digest where anybody named one, its platform chosen if it is an index.
-    manifest, digests = pull.resolve(manifest_digest)
+    manifest, documents = pull.resolve(manifest_digest)
     # (3) The signatures, over the manifest or over the index that names it.
     require_signatures(
-        SignatureSubject(reference, digests), scope, registry=registry, resources=resources, checks=checks
+        SignatureSubject(reference, documents), scope, registry=registry, resources=resources, checks=checks
     )
     # (4) The configuration, and that it fits the manifest and this machine.
     config = pull.configuration(manifest)
@@ -103,7 +104,7 @@ def verify_image(
     )
     if require_encrypted:
         _require_encrypted(layers, checks)
-    return VerifiedImage(reference, digests[0], config, layers, checks.findings)
+    return VerifiedImage(reference, documents[0].digest, config, layers, checks.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +117,20 @@ class _Pull:
     limits: Limits
     checks: Checks
 
-    def resolve(self, claimed: Digest | None) -> tuple[Manifest, tuple[Digest, ...]]:
-        """Return the manifest, its digest, and after it that of the index it came from, if any."""
+    def resolve(self, claimed: Digest | None) -> tuple[Manifest, tuple[SignedDocument, ...]]:
+        """Return the manifest, its bytes, and after them those of the index it came from, if any."""
         body, digest = self._manifest_body(self.reference.digest or claimed)
         document = parse_manifest_or_index(body)
-        digests: tuple[Digest, ...] = (digest,)
+        documents: tuple[SignedDocument, ...] = (SignedDocument(digest, body),)
         if isinstance(document, Index):
             body, child = self._manifest_body(document.select(self.platform).digest)
-            document, digests = Manifest.parse(body), (child, digest)
+            document, documents = Manifest.parse(body), (SignedDocument(child, body), *documents)
         if claimed is not None:
             self.checks.require(
                 member(
-                    "image.manifest.claim", allowed={str(known) for known in digests}, actual=str(claimed)
+                    "image.manifest.claim",
+                    allowed={str(known.digest) for known in documents},
+                    actual=str(claimed),
                 ),
                 "manifest-digest-mismatch",
                 "the node resolved the image to another manifest",
@@ -139,7 +142,7 @@ class _Pull:
             "the image has more layers than the limit",
             stage=Stage.VERIFY,
         )
-        return document, digests
+        return document, documents
 
     def configuration(self, manifest: Manifest) -> ImageConfig:
         """Fetch and read the configuration; what it says must fit manifest and machine."""

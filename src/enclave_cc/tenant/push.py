@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from enclave_cc.formats.oci.manifest import Manifest
+from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.signatures.cosign import signature_tag
 from enclave_cc.tenant.image import read_chunks
 from enclave_cc.tenant.image_layout import REF_NAME
+from enclave_cc.tenant.places.layout import LayoutReader
+from enclave_cc.tenant.places.referrers import fallback_tag, with_referrer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
     from enclave_cc.tenant.image_layout import ImageLayout
+    from enclave_cc.transport.registry import FetchedManifest
 
 
 class PushTarget(Protocol):
@@ -33,6 +36,9 @@ class PushTarget(Protocol):
     def put_manifest(self, reference: Reference, tag: str, body: bytes, media_type: str) -> bool:
         """Store a manifest under a tag or a digest; tell whether the registry lists referrers by itself."""
 
+    def referrers(self, reference: Reference, *, digest: str) -> FetchedManifest:
+        """Return the index of what refers to a manifest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
@@ -46,7 +52,7 @@ def push_image(
     layout: ImageLayout, reference: Reference, target: PushTarget, *, name: str = "latest"
 ) -> Pushed:
     """
-    Push an image under the reference's tag, and every signature of it under the signature's tag.
+    Push an image under the reference's tag, and every signature of it as it is found in the layout.
 
     Signatures come first, so that nobody pulls a tag before its signature is there.
     """
@@ -57,9 +63,28 @@ def push_image(
     for entry in signatures:
         _push_content(layout, reference, target, entry)
         _put(layout, reference, target, entry, entry.annotations[REF_NAME])
+    bundles = [found for digest in digests for found in _push_referrers(layout, reference, target, digest)]
     if reference.tag is not None:
         _put(layout, reference, target, descriptor, reference.tag)
-    return Pushed(descriptor.digest, tuple(entry.annotations[REF_NAME] for entry in signatures))
+    return Pushed(descriptor.digest, (*(entry.annotations[REF_NAME] for entry in signatures), *bundles))
+
+
+def _push_referrers(
+    layout: ImageLayout, reference: Reference, target: PushTarget, digest: Digest
+) -> list[str]:
+    """Push what refers to a manifest; where the registry keeps no list of it, add to the one under a tag."""
+    entries = LayoutReader(layout).referrers(digest).manifests
+    unlisted = []
+    for entry in entries:
+        _push_content(layout, reference, target, entry)
+        if not _put(layout, reference, target, entry, str(entry.digest)):
+            unlisted.append(entry)
+    if unlisted:
+        index = Index.parse(target.referrers(reference, digest=str(digest)).body)
+        for entry in unlisted:
+            index = with_referrer(index, entry)
+        target.put_manifest(reference, fallback_tag(digest), index.to_bytes(), index.media_type)
+    return [str(entry.digest) for entry in entries]
 
 
 def _push_content(
@@ -87,5 +112,5 @@ def _push_blob(layout: ImageLayout, reference: Reference, target: PushTarget, bl
 
 def _put(
     layout: ImageLayout, reference: Reference, target: PushTarget, descriptor: Descriptor, tag: str
-) -> None:
-    target.put_manifest(reference, tag, layout.read_document(descriptor.digest), descriptor.media_type)
+) -> bool:
+    return target.put_manifest(reference, tag, layout.read_document(descriptor.digest), descriptor.media_type)

@@ -1,4 +1,3 @@
-import base64
 import json
 
 import pytest
@@ -11,20 +10,18 @@ from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, RefusedError
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, Manifest
+from enclave_cc.formats.signatures.claim import MAX_PAYLOAD_BYTES, SignedClaim
 from enclave_cc.formats.signatures.cosign import (
-    MAX_PAYLOAD_BYTES,
     MAX_SIGNATURES,
     PAYLOAD_MEDIA_TYPE,
     SIGNATURE_ANNOTATION,
-    PayloadClaim,
-    generate_signing_key,
-    sign_payload,
     signature_layers,
     signature_tag,
 )
 from enclave_cc.formats.signatures.public_key import PublicKey
+from enclave_cc.tenant.signing_key import SigningKey, generate_signing_key
 
-CLAIM = PayloadClaim(Digest.of(b"manifest"), "registry.example/app")
+CLAIM = SignedClaim(Digest.of(b"manifest"), "registry.example/app")
 CONFIG = Descriptor("application/x", Digest.of(b""), 0)
 
 
@@ -41,9 +38,9 @@ def _layer(signature="c2ln", media_type=PAYLOAD_MEDIA_TYPE, size=10):
 def test_what_was_signed_verifies():
     private, public = generate_signing_key()
     payload = CLAIM.to_bytes()
-    signature = base64.b64decode(sign_payload(payload, private))
+    signature = SigningKey.load(private).sign(payload)
     PublicKey.from_pem(public).verify(payload, signature)
-    assert PayloadClaim.parse(payload) == CLAIM
+    assert SignedClaim.parse(payload) == CLAIM
 
 
 @pytest.mark.parametrize(
@@ -53,7 +50,7 @@ def test_what_was_signed_verifies():
 def test_a_changed_payload_or_signature_does_not_verify(tamper):
     private, public = generate_signing_key()
     payload = CLAIM.to_bytes()
-    signature = base64.b64decode(sign_payload(payload, private))
+    signature = SigningKey.load(private).sign(payload)
     with pytest.raises(RefusedError) as caught:
         PublicKey.from_pem(public).verify(*tamper(payload, signature))
     assert caught.value.code == "signature-key-refused"
@@ -64,7 +61,7 @@ def test_a_signature_by_another_key_does_not_verify():
     _, public = generate_signing_key()
     payload = CLAIM.to_bytes()
     with pytest.raises(RefusedError):
-        PublicKey.from_pem(public).verify(payload, base64.b64decode(sign_payload(payload, private)))
+        PublicKey.from_pem(public).verify(payload, SigningKey.load(private).sign(payload))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +102,7 @@ def test_other_keys_are_refused(pem):
 @pytest.mark.parametrize("pem", [b"", generate_signing_key()[1], b"-----BEGIN PRIVATE KEY-----\n"])
 def test_signing_wants_a_private_key(pem):
     with pytest.raises(InvalidInputError) as caught:
-        sign_payload(b"", pem)
+        SigningKey.load(pem)
     assert caught.value.code == "signing-key-invalid"
 
 
@@ -124,14 +121,14 @@ def test_one_wrong_member_makes_a_payload_malformed(change):
     document = json.loads(CLAIM.to_bytes())
     document["critical"].update(change)
     with pytest.raises(InvalidInputError) as caught:
-        PayloadClaim.parse(json.dumps(document).encode())
+        SignedClaim.parse(json.dumps(document).encode())
     assert caught.value.code == "signature-invalid"
 
 
 @given(st.binary())
 def test_any_bytes_parse_or_are_refused(data):
     with pytest.raises(InvalidInputError):
-        PayloadClaim.parse(data)
+        SignedClaim.parse(data)
 
 
 def test_layers_that_are_no_signatures_hide_none():
@@ -157,7 +154,7 @@ def test_a_signature_made_by_others_is_found_and_read(vectors):
     manifest = Manifest.parse((layout / "blobs" / "sha256" / signature.digest.hex).read_bytes())
     (layer,) = signature_layers(manifest)
     payload = (layout / "blobs" / "sha256" / layer.payload.digest.hex).read_bytes()
-    assert PayloadClaim.parse(payload) == PayloadClaim(image.digest, "example.com/test/enc")
+    assert SignedClaim.parse(payload) == SignedClaim(image.digest, "example.com/test/enc")
     _, another = generate_signing_key()
     with pytest.raises(RefusedError):
         PublicKey.from_pem(another).verify(payload, layer.signature)

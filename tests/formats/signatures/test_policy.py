@@ -9,17 +9,36 @@ from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.core.findings import Outcome
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.identity import IdentityRule, SignedIdentity
-from enclave_cc.formats.signatures.policy import (
+from enclave_cc.formats.signatures.keyless import SignerIdentity
+from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.formats.signatures.requirements import (
+    FulcioTrust,
     InsecureAcceptAnything,
+    KeyTrust,
+    Material,
     Reject,
-    SignaturePolicy,
+    SignedBy,
     SigstoreSigned,
+    TrustedRootTrust,
 )
 
 HEX = "a" * 64
 ACCEPT = {"type": "insecureAcceptAnything"}
 REJECT = {"type": "reject"}
-SIGNED = {"type": "sigstoreSigned", "keyPath": "kbs:///default/cosign/1"}
+KEY = "kbs:///default/cosign/1"
+SIGNED = {"type": "sigstoreSigned", "keyPath": KEY}
+FULCIO = {
+    "type": "sigstoreSigned",
+    "fulcio": {"caPath": KEY, "oidcIssuer": "https://issuer.example", "subjectEmail": "a@b.example"},
+    "rekorPublicKeyPath": KEY,
+}
+ROOT = {
+    "type": "sigstoreSigned",
+    "trustedRootPath": KEY,
+    "certificateIdentity": "a@b.example",
+    "certificateOidcIssuer": "https://issuer.example",
+}
+SIGNER = SignerIdentity("a@b.example", "https://issuer.example")
 
 
 def _parse(document):
@@ -41,7 +60,7 @@ def test_the_three_kinds_of_requirements_are_read():
     assert policy.default == (
         InsecureAcceptAnything(),
         Reject(),
-        SigstoreSigned(key_uri="kbs:///default/cosign/1"),
+        SigstoreSigned(KeyTrust((Material("kbs:///default/cosign/1"),))),
     )
 
 
@@ -58,11 +77,38 @@ def test_the_three_kinds_of_requirements_are_read():
         {"default": ["reject"]},
         {"default": [{}]},
         {"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}]},
+        {"default": [{"type": "signedBy", "keyPath": KEY}]},
+        {"default": [{"type": "signedBy", "keyType": "X509Certificates", "keyPath": KEY}]},
+        {"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": KEY, "keyPaths": [KEY]}]},
+        {"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPaths": []}]},
+        {"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyDatas": ["eA=="]}]},
+        {"default": [{"type": "signedBy", "keyType": "GPGKeys"}]},
+        {"default": [{**SIGNED, "pki": {}}]},
+        {"default": [{**SIGNED, "keyPaths": ["kbs:///a/b/c"]}]},
+        {"default": [{**SIGNED, "keyPath": None, "keyPaths": []}]},
+        {"default": [{**SIGNED, "keyPath": None, "keyPaths": ["kbs:///a/b/c"] * 33}]},
+        {"default": [{**SIGNED, "keyPath": None, "keyDatas": ["eA==", 1]}]},
+        {"default": [{**SIGNED, "keyPath": "kbs:///a/b"}]},
+        {"default": [{**SIGNED, "keyPath": "kbs://host/a/b/c"}]},
+        {"default": [{**SIGNED, "certificateIdentity": "a@b.example"}]},
+        {"default": [{**SIGNED, "trustedRootPath": KEY}]},
+        {"default": [{**SIGNED, "rekorPublicKeyPath": KEY, "rekorPublicKeyData": "eA=="}]},
+        {"default": [{**FULCIO, "rekorPublicKeyPath": None}]},
+        {"default": [{**FULCIO, "keyPath": KEY}]},
+        {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "caData": "eA=="}}]},
+        {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "caPath": None}}]},
+        {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "oidcIssuer": ""}}]},
+        {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "subjectEmail": None}}]},
+        {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "subject": "x"}}]},
+        {"default": [{**FULCIO, "certificateIdentity": "a@b.example"}]},
+        {"default": [{**ROOT, "certificateIdentity": ""}]},
+        {"default": [{**ROOT, "certificateOidcIssuer": None}]},
+        {"default": [{**ROOT, "rekorPublicKeyPath": KEY}]},
+        {"default": [{**ROOT, "trustedRootData": "eA=="}]},
         {"default": [{"type": "sigstoreSigned"}]},
         {"default": [{**ACCEPT, "note": "x"}]},
         {"default": [{**REJECT, "keyPath": "x"}]},
         {"default": [{**SIGNED, "keyData": "eA=="}]},
-        {"default": [{**SIGNED, "rekorPublicKeyPath": "kbs:///a/b/c"}]},
         {"default": [{**SIGNED, "fulcio": {}}]},
         {"default": [{**SIGNED, "keyPath": "/etc/key.pem"}]},
         {"default": [{**SIGNED, "keyPath": None, "keyData": "not base64!"}]},
@@ -90,7 +136,7 @@ def test_any_bytes_parse_or_are_refused(data):
 def test_keys_may_stand_in_the_policy_as_pem_or_base64():
     pem = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
     for text in (pem, base64.b64encode(pem.encode()).decode()):
-        assert _requirement(keyPath=None, keyData=text).key_pem == pem.encode()
+        assert _requirement(keyPath=None, keyData=text).trust.keys == (Material(data=pem.encode()),)
 
 
 def test_policies_of_whole_machines_may_name_other_transports():
@@ -126,12 +172,45 @@ def test_the_most_specific_scope_is_chosen(reference, chosen):
     }
     policy = _parse({"default": [REJECT], "transports": {"docker": scopes}})
     scope = policy.scope_for(Reference.parse(reference))
-    assert scope.requirements[0].key_uri == f"kbs:///default/key/{names.index(chosen)}"
+    assert scope.requirements[0].trust.keys[0].uri == f"kbs:///default/key/{names.index(chosen)}"
 
 
 def test_a_reference_that_no_scope_names_gets_the_default():
     policy = _parse({"default": [REJECT], "transports": {"docker": {"registry.example": [ACCEPT]}}})
     assert policy.scope_for(Reference.parse("registry.example.evil/a")).requirements == (Reject(),)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "trust"),
+    [
+        (FULCIO, FulcioTrust(Material(KEY), (Material(KEY),), SIGNER)),
+        (ROOT, TrustedRootTrust(Material(KEY), SIGNER)),
+        ({**SIGNED, "rekorPublicKeyDatas": ["eA=="]}, KeyTrust((Material(KEY),), (Material(data=b"x"),))),
+        (
+            {"type": "sigstoreSigned", "keyDatas": ["eA==", "eQ=="]},
+            KeyTrust((Material(data=b"x"), Material(data=b"y"))),
+        ),
+    ],
+)
+def test_every_way_to_trust_a_sigstore_signature_is_read(requirement, trust):
+    assert _parse({"default": [requirement]}).default == (SigstoreSigned(trust),)
+
+
+def test_openpgp_keyrings_are_read():
+    signed_by = {"type": "signedBy", "keyType": "GPGKeys", "keyPaths": [KEY, "kbs:///a/b/c"]}
+    assert _parse({"default": [signed_by]}).default == (SignedBy((Material(KEY), Material("kbs:///a/b/c"))),)
+
+
+def test_files_count_only_where_the_caller_says_so():
+    document = json.dumps({"default": [{**SIGNED, "keyPath": "keys/cosign.pub"}]}).encode()
+    _refused(document)
+    (requirement,) = SignaturePolicy.parse(document, allow_files=True).default
+    assert requirement.trust.keys == (Material("keys/cosign.pub"),)
+    for path in ("https://keys.example/a", "", "kbs:///a"):
+        with pytest.raises(InvalidInputError):
+            SignaturePolicy.parse(
+                json.dumps({"default": [{**SIGNED, "keyPath": path}]}).encode(), allow_files=True
+            )
 
 
 @pytest.mark.parametrize(
@@ -151,19 +230,85 @@ def test_a_reference_that_no_scope_names_gets_the_default():
         (IdentityRule.MATCH_EXACT, f"r.example/a:1@sha256:{HEX}", f"r.example/a:1@sha256:{HEX}", False),
         (IdentityRule.EXACT_REPOSITORY, "mirror.example/a:1", "r.example/x", True),
         (IdentityRule.EXACT_REPOSITORY, "r.example/a:1", "r.example/a", False),
+        (IdentityRule.MATCH_REPO_DIGEST_OR_EXACT, f"r.example/a:1@sha256:{HEX}", "r.example/a", True),
+        (IdentityRule.MATCH_REPO_DIGEST_OR_EXACT, f"r.example/a:1@sha256:{HEX}", "r.example/a:1", True),
+        (IdentityRule.MATCH_REPO_DIGEST_OR_EXACT, f"r.example/a:1@sha256:{HEX}", "r.example/a:2", False),
+        (IdentityRule.MATCH_REPO_DIGEST_OR_EXACT, "r.example/a:1", f"r.example/a:1@sha256:{HEX}", False),
+        (
+            IdentityRule.MATCH_REPO_DIGEST_OR_EXACT,
+            f"r.example/a@sha256:{HEX}",
+            f"r.example/a@sha256:{'b' * 64}",
+            False,
+        ),
+        (IdentityRule.EXACT_REFERENCE, "mirror.example/a:1", "r.example/x:1", True),
+        (IdentityRule.EXACT_REFERENCE, "mirror.example/a:1", "r.example/x:2", False),
+        (IdentityRule.REMAP_IDENTITY, "mirror.example/of/app:1", "r.example/team/app:1", True),
+        (IdentityRule.REMAP_IDENTITY, "mirror.example/of:1", "r.example/team:1", True),
+        (IdentityRule.REMAP_IDENTITY, "mirror.example/offer:1", "r.example/teamfer:1", False),
+        (IdentityRule.REMAP_IDENTITY, "mirror.example/of/app:1", "mirror.example/of/app:1", False),
+        (IdentityRule.REMAP_IDENTITY, "r.example/b:1", "r.example/b:1", True),
+        (IdentityRule.INSECURE_ANY_NAME, "r.example/a:1", "", True),
+        (IdentityRule.INSECURE_ANY_NAME, "r.example/a:1", "s.example/b", True),
+        (IdentityRule.MATCH_REPO_DIGEST_OR_EXACT, "r.example/a:1", "", False),
         (IdentityRule.MATCH_REPOSITORY, "r.example/a:1", "NOT A NAME", False),
         (IdentityRule.MATCH_REPOSITORY, "r.example/a:1", "", False),
     ],
 )
 def test_a_signed_name_covers_what_its_rule_says(rule, asked, signed, accepted):
-    identity = SignedIdentity(rule, "r.example/x" if rule is IdentityRule.EXACT_REPOSITORY else "")
-    finding = identity.check(Reference.parse(asked), signed)
+    named = {
+        IdentityRule.EXACT_REPOSITORY: ("r.example/x", ""),
+        IdentityRule.EXACT_REFERENCE: ("r.example/x:1", ""),
+        IdentityRule.REMAP_IDENTITY: ("mirror.example/of", "r.example/team"),
+    }
+    identity = SignedIdentity(rule, *named.get(rule, ("", "")))
+    finding = identity.check(Reference.parse(asked), signed, untagged_covers_tags=True)
     assert finding.outcome is (Outcome.PASSED if accepted else Outcome.FAILED)
 
 
-def test_identities_are_read_from_the_policy():
-    member = {"type": "exactRepository", "dockerRepository": "r.example/a"}
-    assert _requirement(signedIdentity=member).identity == SignedIdentity(
-        IdentityRule.EXACT_REPOSITORY, "r.example/a"
-    )
+def test_only_cosigns_names_cover_tags_they_do_not_carry():
+    asked, identity = Reference.parse("r.example/a:1"), SignedIdentity()
+    assert identity.check(asked, "r.example/a", untagged_covers_tags=True).outcome is Outcome.PASSED
+    assert identity.check(asked, "r.example/a", untagged_covers_tags=False).outcome is Outcome.FAILED
+    assert identity.check(asked, "r.example/a:1", untagged_covers_tags=False).outcome is Outcome.PASSED
+    digest = Reference.parse(f"r.example/a@sha256:{HEX}")
+    assert identity.check(digest, "r.example/a", untagged_covers_tags=False).outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize(
+    ("member", "identity"),
+    [
+        (
+            {"type": "exactRepository", "dockerRepository": "r.example/a"},
+            SignedIdentity(IdentityRule.EXACT_REPOSITORY, "r.example/a"),
+        ),
+        (
+            {"type": "exactReference", "dockerReference": "busybox:1"},
+            SignedIdentity(IdentityRule.EXACT_REFERENCE, "docker.io/library/busybox:1"),
+        ),
+        (
+            {"type": "remapIdentity", "prefix": "mirror.example", "signedPrefix": "r.example/team"},
+            SignedIdentity(IdentityRule.REMAP_IDENTITY, "mirror.example", "r.example/team"),
+        ),
+        ({"type": "insecureAnyName"}, SignedIdentity(IdentityRule.INSECURE_ANY_NAME)),
+    ],
+)
+def test_identities_are_read_from_the_policy(member, identity):
+    assert _requirement(signedIdentity=member).identity == identity
     assert _requirement().identity.rule is IdentityRule.MATCH_REPO_DIGEST_OR_EXACT
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"type": "exactReference", "dockerReference": "r.example/a"},
+        {"type": "exactReference"},
+        {"type": "remapIdentity", "prefix": "r.example/a:1", "signedPrefix": "r.example"},
+        {"type": "remapIdentity", "prefix": "busybox", "signedPrefix": "r.example"},
+        {"type": "remapIdentity", "prefix": "r.example/", "signedPrefix": "r.example"},
+        {"type": "remapIdentity", "prefix": "r.example"},
+        {"type": "insecureAnyName", "dockerRepository": "r.example/a"},
+        {},
+    ],
+)
+def test_identities_that_make_no_sense_are_refused(member):
+    _refused({"default": [{**SIGNED, "signedIdentity": member}]})

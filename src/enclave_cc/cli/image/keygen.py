@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enclave_cc.cli.image.files import create_private
 from enclave_cc.cli.output import show
-from enclave_cc.formats.signatures.cosign import generate_signing_key
+from enclave_cc.tenant.signing_key import generate_signing_key
 
 _KEY_BYTES = 32
 

@@ -20,10 +20,30 @@ _Key = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A verification key and a short name for it that people can compare."""
+    """A verification key; ``key_id`` is the SHA-256 of its SubjectPublicKeyInfo, as logs name their keys."""
 
     key: _Key
-    fingerprint: str
+    key_id: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a name for the key that people can compare."""
+        return f"sha256:{self.key_id.hex()}"
+
+    @classmethod
+    def of(cls, key: object) -> Self:
+        """Take a key of a known kind; raise ``ValueError`` for another."""
+        known = _supported(key)
+        spki = known.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return cls(known, hashlib.sha256(spki).digest())
+
+    @classmethod
+    def from_der(cls, data: bytes) -> Self:
+        """Read a DER ``SubjectPublicKeyInfo``; raise ``ValueError`` otherwise."""
+        try:
+            return cls.of(serialization.load_der_public_key(data[:MAX_KEY_BYTES]))
+        except UnsupportedAlgorithm as error:
+            raise ValueError("a key of an unknown kind") from error
 
     @classmethod
     def from_pem(cls, data: bytes) -> Self:
@@ -33,7 +53,7 @@ class PublicKey:
         P-256, P-384, Ed25519 and RSA from 2048 bits are known; whatever else a PEM file holds is not.
         """
         try:
-            key = _supported(serialization.load_pem_public_key(data[:MAX_KEY_BYTES]))
+            return cls.of(serialization.load_pem_public_key(data[:MAX_KEY_BYTES]))
         except (ValueError, UnsupportedAlgorithm) as error:
             raise InvalidInputError(
                 "signature-key-invalid",
@@ -41,8 +61,20 @@ class PublicKey:
                 stage=Stage.POLICY,
                 detail=str(error),
             ) from error
-        spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        return cls(key, f"sha256:{hashlib.sha256(spki).hexdigest()}")
+
+    def to_pem(self) -> bytes:
+        """Write the key as a PEM ``SubjectPublicKeyInfo``."""
+        return self.key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def has_signed(self, message: bytes, signature: bytes) -> bool:
+        """Tell whether the key's holder signed the message: for callers who try several keys."""
+        try:
+            self._verify(message, signature)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
 
     def verify(self, message: bytes, signature: bytes) -> None:
         """Raise ``RefusedError`` (signature-key-refused) unless the key's holder signed the message."""

@@ -1,0 +1,135 @@
+"""
+Keyless signatures, verified offline against a pinned trust root.
+
+Somebody proved an identity to a certificate authority, got a certificate for a key that lived for
+minutes, and signed; logs kept all of it. What is pinned is the authority, the logs, and who it has to be.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from enclave_cc.core.findings import Finding, Outcome, equal
+from enclave_cc.formats.signatures import sct
+from enclave_cc.formats.signatures.authority import verify_chain
+from enclave_cc.formats.signatures.certificate import CertificateError, SigningCertificate, load
+from enclave_cc.formats.signatures.rekor import LogError, verify_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography import x509
+
+    from enclave_cc.formats.signatures.detached import DetachedSignature
+    from enclave_cc.formats.signatures.trusted_root import TrustRoot
+
+LOG_RULE: Final = "image.signature.log"
+CERTIFICATE_RULE: Final = "image.signature.certificate"
+CERTIFICATE_LOG_RULE: Final = "image.signature.certificate-log"
+SIGNER_RULE: Final = "image.signature.signer"
+ISSUER_RULE: Final = "image.signature.issuer"
+KEY_RULE: Final = "image.signature.key"
+
+
+@dataclass(frozen=True, slots=True)
+class SignerIdentity:
+    """Who has to have signed, and which provider of identities has to have said so."""
+
+    identity: str
+    oidc_issuer: str
+
+
+def verify_keyless(found: DetachedSignature, root: TrustRoot, signer: SignerIdentity) -> Iterator[Finding]:
+    """
+    Verify a signature by a certificate; yield the finding of each step, ending with the first that failed.
+
+    (1) The certificate has Fulcio's profile: for signing code, one identity, one issuer of identities.
+    (2) A pinned log saw this signature by this certificate, and states when: ``rekor.verify_entry``.
+    (3) At that time the certificate was valid and issued by a pinned authority: ``authority.verify_chain``.
+    (4) A pinned log of certificates promised the certificate, where the trust root has such logs.
+    (5) The certificate's identity is the one asked for, (6) vouched for by the issuer asked for.
+    (7) The certificate's key made the signature.
+    """
+    # (1) The certificate's profile.
+    try:
+        certificate, offered = _certificates(found)
+    except CertificateError as error:
+        yield _failed(CERTIFICATE_RULE, "a signing certificate of Fulcio's profile", error)
+        return
+    # (2) The log, and the time it vouches for.
+    try:
+        when = _logged_at(found, certificate, root)
+    except LogError as error:
+        yield _failed(LOG_RULE, "an entry with its time in a pinned log", error)
+        return
+    yield Finding(LOG_RULE, Outcome.PASSED, "an entry with its time in a pinned log", when.isoformat())
+    # (3) The chain at that time.
+    try:
+        issuer = verify_chain(
+            certificate.parsed,
+            root.authorities,
+            when=when,
+            purpose=ExtendedKeyUsageOID.CODE_SIGNING,
+            offered=offered,
+        )
+    except CertificateError as error:
+        yield _failed(CERTIFICATE_RULE, "a certificate of a pinned authority, valid when it signed", error)
+        return
+    subject = certificate.parsed.issuer.rfc4514_string()
+    yield Finding(CERTIFICATE_RULE, Outcome.PASSED, "a certificate of a pinned authority", subject)
+    # (4) The log of certificates.
+    yield _certificate_log(certificate.parsed, issuer, root)
+    # (5) Who it was, (6) and who says so.
+    yield equal(SIGNER_RULE, expected=signer.identity, actual=certificate.identity)
+    yield equal(ISSUER_RULE, expected=signer.oidc_issuer, actual=certificate.issuer)
+    # (7) The signature itself.
+    fits = certificate.key.has_signed(found.message, found.signature)
+    yield Finding(
+        KEY_RULE,
+        Outcome.PASSED if fits else Outcome.FAILED,
+        "a signature by the certificate's key",
+        certificate.key.fingerprint if fits else "a signature by another key",
+    )
+
+
+def _certificates(found: DetachedSignature) -> tuple[SigningCertificate, tuple[x509.Certificate, ...]]:
+    if not found.certificates:
+        raise CertificateError("a signature without a certificate")
+    first, *offered = found.certificates
+    return SigningCertificate.from_der(first), tuple(load(data) for data in offered)
+
+
+def _logged_at(found: DetachedSignature, certificate: SigningCertificate, root: TrustRoot) -> dt.datetime:
+    """Return the time of the first entry that proves what it has to; raise the first one's ``LogError``."""
+    problem: LogError | None = None
+    for entry in found.log_entries:
+        try:
+            stated = verify_entry(entry, found, certificate.pem, root.logs)
+        except LogError as error:
+            problem = problem or error
+            continue
+        if stated is not None:
+            return dt.datetime.fromtimestamp(stated, tz=dt.UTC)
+        problem = problem or LogError("the log states no time that it signed")
+    raise problem or LogError("there is no log entry")
+
+
+def _certificate_log(certificate: x509.Certificate, issuer: x509.Certificate, root: TrustRoot) -> Finding:
+    if not root.certificate_logs:
+        return Finding(
+            CERTIFICATE_LOG_RULE, Outcome.PASSED, "nothing: no such log is pinned", "not looked at"
+        )
+    expected = "a promise of a pinned log of certificates"
+    try:
+        sct.verify_embedded(certificate, issuer, root.certificate_logs)
+    except CertificateError as error:
+        return _failed(CERTIFICATE_LOG_RULE, expected, error)
+    return Finding(CERTIFICATE_LOG_RULE, Outcome.PASSED, expected, "verified")
+
+
+def _failed(rule: str, expected: str, error: Exception) -> Finding:
+    return Finding(rule, Outcome.FAILED, expected, str(error) or "none")
