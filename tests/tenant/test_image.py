@@ -11,7 +11,8 @@ from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
-from enclave_cc.tenant.encrypt import ENCRYPTION_LABEL, encrypt_image
+from enclave_cc.tenant.encrypt import encrypt_image
+from enclave_cc.tenant.encryption_label import ENCRYPTION_LABEL
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.inspect import inspect_layout

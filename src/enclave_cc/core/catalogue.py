@@ -44,7 +44,12 @@ REMEDIES: Final[dict[str, str]] = {
     "image-archive-invalid": "write the archive anew; the detail says what is odd about this one",
     "platform-invalid": "write platforms as os/architecture[/variant], such as linux/arm64/v8",
     "image-layer-invalid": "describe each path of the layer once, relative to its root",
-    "image-already-encrypted": "start from the plain image: this one is encrypted already",
+    "image-already-encrypted": (
+        "start from the plain image, or change who may open this one with `enclave-cc image rewrap`"
+    ),
+    "image-not-encrypted": "name the encrypted image: this one is plain already",
+    "recipient-unknown": "name a key id as `enclave-cc image inspect` shows it; the detail lists them",
+    "recipient-missing": "name a recipient: --key FILE --key-id kbs:///…, or --recipient",
     "manifest-invalid": "build and push the image again: its manifest does not parse",
     "manifest-digest-mismatch": (
         "pull again; if it stays, the registry or the node serves another manifest than the one named"
