@@ -1,9 +1,14 @@
 import base64
 import dataclasses
+import datetime as dt
 import json
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulators.memory_registry import MemoryResources
@@ -13,7 +18,9 @@ from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, RefusedErr
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.ocicrypt.annotation_packet import KEYS_ANNOTATION, AnnotationPacket
+from enclave_cc.formats.ocicrypt.jwe_item import JWE_ANNOTATION, JweRecipient
 from enclave_cc.formats.ocicrypt.layer_cipher import PUBLIC_OPTIONS_ANNOTATION, PrivateOptions, PublicOptions
+from enclave_cc.formats.ocicrypt.pkcs7_item import CertificateRecipient
 from enclave_cc.formats.ocicrypt.wrapping import KEYS_PREFIX, MAX_ITEMS, BrokerKey, wrapped_annotations
 from enclave_cc.image.checks import Checks
 from enclave_cc.image.key_schemes import Attempt
@@ -191,6 +198,96 @@ def test_a_layer_without_any_wrapped_key_is_bad_input():
     error, _ = unwrap(descriptor())
     assert isinstance(error, InvalidInputError)
     assert error.code == "layer-key-invalid"
+
+
+RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+RSA_URI, EC_URI = "kbs:///owner/keys/rsa", "kbs:///owner/keys/ec"
+
+
+def private_pem(key):
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def public_pem(key):
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def certificate():
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "owner.example")])
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    builder = x509.CertificateBuilder(name, name, RSA.public_key(), 7, now, now + dt.timedelta(days=1))
+    return builder.sign(RSA, SHA256()).public_bytes(Encoding.PEM)
+
+
+def owner_ring(resources, keys=(RSA_URI, EC_URI)):
+    return KeyRing(MemoryResources(resources), decryption_keys=keys)
+
+
+def layer_for(*recipients):
+    return descriptor(**wrapped_annotations(OPTIONS, recipients))
+
+
+@pytest.mark.parametrize(
+    ("recipient", "name"),
+    [
+        (JweRecipient.parse(public_pem(RSA)), f"jwe, {RSA_URI}"),
+        (JweRecipient.parse(public_pem(EC)), f"jwe, {EC_URI}"),
+        (CertificateRecipient.parse(certificate()), f"pkcs7, {RSA_URI}"),
+    ],
+)
+def test_layers_for_the_owners_private_keys_open_with_keys_that_the_broker_holds(recipient, name):
+    checks = Checks()
+    ring = owner_ring({RSA_URI: private_pem(RSA), EC_URI: private_pem(EC)})
+    assert ring.unwrap(layer_for(recipient), checks).private == OPTIONS
+    assert outcomes(checks)[-1] == ("passed", name)
+
+
+def test_packets_are_tried_before_jwe_and_jwe_before_pkcs7():
+    recipients = [
+        CertificateRecipient.parse(certificate()),
+        JweRecipient.parse(public_pem(EC)),
+        BrokerKey(Secret(KEK), KID),
+    ]
+    checks = Checks()
+    other = rsa.generate_private_key(65537, 2048)
+    ring = owner_ring({RSA_URI: private_pem(other)}, keys=[RSA_URI])
+    with pytest.raises(EnclaveCcError):
+        ring.unwrap(layer_for(*recipients), checks)
+    assert [name for _, name in outcomes(checks)][:3] == [KID, f"jwe, {RSA_URI}", f"pkcs7, {RSA_URI}"]
+
+
+@pytest.mark.parametrize("bad", [None, b"no key", private_pem(RSA)[:-100]])
+def test_a_private_key_that_cannot_be_had_does_not_hide_the_next(bad):
+    resources = {EC_URI: private_pem(EC), **({RSA_URI: bad} if bad else {})}
+    checks = Checks()
+    assert owner_ring(resources).unwrap(layer_for(JweRecipient.parse(public_pem(EC))), checks)
+    assert [outcome for outcome, _ in outcomes(checks)] == ["skipped", "passed"]
+
+
+def test_a_private_key_is_fetched_once_for_all_layers_and_only_when_needed():
+    resources = MemoryResources({RSA_URI: private_pem(RSA), KID: KEK})
+    ring = KeyRing(resources, decryption_keys=[RSA_URI])
+    ring.unwrap(layer_for(BrokerKey(Secret(KEK), KID)), Checks())
+    assert resources.asked == [KID]
+    for _ in range(3):
+        ring.unwrap(layer_for(JweRecipient.parse(public_pem(RSA))), Checks())
+    assert resources.asked == [KID, RSA_URI]
+
+
+def test_without_the_owners_keys_jwe_is_a_scheme_that_is_not_known():
+    error, checks = unwrap(layer_for(JweRecipient.parse(public_pem(RSA))))
+    assert error.code == "layer-key-refused"
+    assert ("skipped", "jwe") in outcomes(checks)
+
+
+def test_rubbish_in_one_scheme_hides_no_other():
+    annotations = wrapped_annotations(OPTIONS, [CertificateRecipient.parse(certificate())])
+    rubbish = {KEYS_ANNOTATION: "?", JWE_ANNOTATION: "e30=,%%"}
+    checks = Checks()
+    ring = owner_ring({RSA_URI: private_pem(RSA)}, keys=[RSA_URI])
+    assert ring.unwrap(descriptor(**{**annotations, **rubbish}), checks).private == OPTIONS
+    assert [outcome for outcome, _ in outcomes(checks)] == ["skipped"] * 3 + ["passed"]
 
 
 @settings(max_examples=60)

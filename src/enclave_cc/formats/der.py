@@ -20,6 +20,9 @@ ENUMERATED: Final = 0x0A
 IA5_STRING: Final = 0x16
 SEQUENCE: Final = 0x30
 SET: Final = 0x31
+CONTEXT_0: Final = 0x80
+CONSTRUCTED_0: Final = 0xA0
+CONSTRUCTED_1: Final = 0xA1
 
 _LONG_FORM: Final = 0x80
 _CONTINUES: Final = 0x80

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from enclave_cc.core.fields import FieldError, Fields
+from enclave_cc.formats.decryption_settings import NO_DECRYPTION_KEYS, DecryptionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +64,7 @@ class OwnerSettings:
     insecure_accept_unsigned: bool = False
     insecure_http_registries: tuple[str, ...] = ()
     registry_credentials: str = ""
+    decryption: DecryptionSettings = NO_DECRYPTION_KEYS
     workload: WorkloadPolicy = WorkloadPolicy()
 
     @classmethod
@@ -78,6 +80,8 @@ class OwnerSettings:
             "insecure_accept_unsigned",
             "insecure_http_registries",
             "registry_credentials",
+            "decryption_keys",
+            "insecure_allow_a256ctr",
         )
         insecure_http = broker.boolean("insecure_http", default=False)
         return cls(
@@ -90,6 +94,7 @@ class OwnerSettings:
             insecure_accept_unsigned=image.boolean("insecure_accept_unsigned", default=False),
             insecure_http_registries=_texts(image, "insecure_http_registries"),
             registry_credentials=_resource(image, "registry_credentials"),
+            decryption=DecryptionSettings.parse(image),
             workload=WorkloadPolicy.parse(root.object("workload")),
         )
 
@@ -99,6 +104,7 @@ class OwnerSettings:
             "insecure_broker_http": self.insecure_broker_http,
             "insecure_accept_unsigned": self.insecure_accept_unsigned,
             "insecure_http_registries": bool(self.insecure_http_registries),
+            "insecure_allow_a256ctr": self.decryption.insecure_allow_a256ctr,
             "insecure_unrestricted_workload": self.workload.insecure_unrestricted,
         }
         return tuple(name for name, on in switches.items() if on)

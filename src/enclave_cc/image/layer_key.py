@@ -21,7 +21,8 @@ from enclave_cc.core.errors import (
 from enclave_cc.core.findings import Finding, Outcome
 from enclave_cc.formats.ocicrypt.layer_cipher import PUBLIC_OPTIONS_ANNOTATION, PublicOptions
 from enclave_cc.formats.ocicrypt.wrapping import KEYS_PREFIX, MAX_ITEMS, decode_item
-from enclave_cc.image.key_schemes import BrokerPackets
+from enclave_cc.image.broker_private_keys import BrokerPrivateKeys
+from enclave_cc.image.key_schemes import BrokerPackets, JweItems, Pkcs7Items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.ocicrypt.layer_cipher import PrivateOptions
     from enclave_cc.image.checks import Checks
-    from enclave_cc.image.key_schemes import Attempt, KeyScheme
+    from enclave_cc.image.key_schemes import Attempt, KeyScheme, NamedKey
     from enclave_cc.image.ports import Resources
 
 RULE: Final = "image.layer.key"
@@ -48,21 +49,31 @@ class LayerKey:
 
 
 class KeyRing:
-    """The keys that this reader was given: resources of the broker, and whatever other schemes are added."""
+    """
+    The keys that a reader was given, in the order in which their schemes are tried.
+
+    First packets under keys of the broker, then JWE, then PKCS#7, each with the private keys at hand and
+    then those that the broker holds (``decryption_keys``), then any further schemes. Without a broker and
+    without private keys, the schemes that need them are not known here.
+    """
 
     def __init__(
         self,
         resources: Resources | None = None,
         *,
+        decryption_keys: Sequence[str] = (),
+        private_keys: Sequence[NamedKey] = (),
         schemes: Sequence[KeyScheme] = (),
         insecure_allow_a256ctr: bool = False,
     ) -> None:
-        broker = (
-            ()
-            if resources is None
-            else (BrokerPackets(resources, insecure_allow_a256ctr=insecure_allow_a256ctr),)
-        )
-        self._schemes: tuple[KeyScheme, ...] = (*broker, *schemes)
+        found: list[KeyScheme] = []
+        keys = tuple(private_keys)
+        if resources is not None:
+            found.append(BrokerPackets(resources, insecure_allow_a256ctr=insecure_allow_a256ctr))
+            keys += BrokerPrivateKeys(resources).named(decryption_keys)
+        if keys:
+            found += (JweItems(keys), Pkcs7Items(keys))
+        self._schemes = (*found, *schemes)
 
     def unwrap(self, descriptor: Descriptor, checks: Checks) -> LayerKey:
         """

@@ -103,6 +103,25 @@ def test_an_envelope_survives_the_round_trip():
     assert parse_envelope(item).encode() == item
 
 
+def test_an_envelope_in_the_form_of_older_writers_opens():
+    good = envelope()
+    content = der.write(der.CONTEXT_0, good.ciphertext)
+    nested = der.write(der.CONSTRUCTED_0, der.write(der.OCTET_STRING, good.ciphertext))
+    enveloped, info = (unwrapped(good.encode(), path) for path in ((1, 0), (1, 0, 2)))
+    info = der.write(der.SEQUENCE, info.replace(content, nested))
+    version, recipients, _ = (der.write(*item) for item in der.items(enveloped))
+    sealed = der.write(der.CONSTRUCTED_0, der.write_sequence(version, recipients, info))
+    item = der.write_sequence(der.write_oid("1.2.840.113549.1.7.3"), sealed)
+    assert unwrap_envelope(parse_envelope(item), RSA) == OPTIONS
+
+
+def unwrapped(data, path):
+    _, content = der.read(data)
+    for number in path:
+        _, content = list(der.items(content))[number]
+    return content
+
+
 def test_an_envelope_for_several_opens_for_each():
     content_key, nonce = bytes(32), bytes(12)
     recipients = tuple(

@@ -154,7 +154,7 @@ class ImagePipeline:
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
             writer = SealedImageWriter(directory, fdk=fdk, binding=binding)
             undo.callback(writer.abort)
-            keys = KeyRing(session)
+            keys = _key_ring(self._pod.settings, session)
             for layer in image.layers:
                 writer.add_layer(open_layer(layer, source=source, keys=keys))
             sealed = writer.finish()
@@ -166,3 +166,11 @@ def _signature_policy(settings: OwnerSettings, session: BrokerSession) -> Signat
     if not settings.signature_policy and settings.insecure_accept_unsigned:
         return SignaturePolicy.insecure_accept_anything()
     return load_policy(session, settings.signature_policy)
+
+
+def _key_ring(settings: OwnerSettings, session: BrokerSession) -> KeyRing:
+    return KeyRing(
+        session,
+        decryption_keys=settings.decryption.keys,
+        insecure_allow_a256ctr=settings.decryption.insecure_allow_a256ctr,
+    )

@@ -32,9 +32,6 @@ _OAEP: Final = "1.2.840.113549.1.1.7"
 _MGF1: Final = "1.2.840.113549.1.1.8"
 _SHA256: Final = "2.16.840.1.101.3.4.2.1"
 
-_EXPLICIT_0: Final = 0xA0
-_EXPLICIT_1: Final = 0xA1
-_IMPLICIT_0: Final = 0x80
 _PRIMITIVE_SEQUENCE: Final = 0x10
 _NONCE: Final = 0x84
 
@@ -69,7 +66,7 @@ class Envelope:
         """Read the DER; raise ``InvalidDerError`` for anything that ocicrypt does not write."""
         outer = der.items(_content(data))
         _require_oid(outer, _ENVELOPED_DATA)
-        enveloped = der.items(_inner(_take(outer, _EXPLICIT_0), der.SEQUENCE))
+        enveloped = der.items(_inner(_take(outer, der.CONSTRUCTED_0), der.SEQUENCE))
         _finish(outer)
         der.unsigned(_take(enveloped, der.INTEGER))
         recipients = tuple(_recipient(tag, item) for tag, item in der.items(_take(enveloped, der.SET)))
@@ -79,7 +76,7 @@ class Envelope:
         _finish(enveloped)
         _require_oid(info, _DATA)
         key_bytes, nonce = _gcm(_take(info, der.SEQUENCE))
-        ciphertext = _take(info, _IMPLICIT_0)
+        ciphertext = _sealed(info)
         _finish(info)
         return cls(recipients, key_bytes, nonce, ciphertext)
 
@@ -89,10 +86,10 @@ class Envelope:
         algorithm = der.write_sequence(
             der.write_oid(_GCM_OIDS[self.key_bytes]), der.write(_PRIMITIVE_SEQUENCE, parameters)
         )
-        info = der.write_sequence(der.write_oid(_DATA), algorithm, der.write(_IMPLICIT_0, self.ciphertext))
+        info = der.write_sequence(der.write_oid(_DATA), algorithm, der.write(der.CONTEXT_0, self.ciphertext))
         recipients = sorted(_write_recipient(recipient) for recipient in self.recipients)
         enveloped = der.write_sequence(der.write_unsigned(0), der.write(der.SET, b"".join(recipients)), info)
-        return der.write_sequence(der.write_oid(_ENVELOPED_DATA), der.write(_EXPLICIT_0, enveloped))
+        return der.write_sequence(der.write_oid(_ENVELOPED_DATA), der.write(der.CONSTRUCTED_0, enveloped))
 
 
 def _recipient(tag: int, content: bytes) -> EnvelopeRecipient:
@@ -133,7 +130,7 @@ def _write_transport(transport: KeyTransport) -> bytes:
         return der.write_sequence(der.write_oid(_RSA))
     digest = der.write_sequence(der.write_oid(_SHA256))
     mask = der.write_sequence(der.write_oid(_MGF1), digest)
-    parameters = der.write_sequence(der.write(_EXPLICIT_0, digest), der.write(_EXPLICIT_1, mask))
+    parameters = der.write_sequence(der.write(der.CONSTRUCTED_0, digest), der.write(der.CONSTRUCTED_1, mask))
     return der.write_sequence(der.write_oid(_OAEP), parameters)
 
 
@@ -150,6 +147,17 @@ def _gcm(content: bytes) -> tuple[int, bytes]:
     if len(nonce) != NONCE_BYTES or tag_bytes != TAG_BYTES:
         raise InvalidDerError("envelope: sizes of nonce and tag")
     return _GCM_KEY_BYTES[oid], nonce
+
+
+def _sealed(info: Iterator[tuple[int, bytes]]) -> bytes:
+    """Read the content: the bytes under the tag, or, in older writers, one OCTET STRING inside of it."""
+    match next(info, None):
+        case (der.CONTEXT_0, content):
+            return content
+        case (der.CONSTRUCTED_0, content):
+            return _inner(content, der.OCTET_STRING)
+        case _:
+            raise InvalidDerError("envelope: content")
 
 
 def _content(data: bytes) -> bytes:
