@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check bench docs tcb clean
+.PHONY: help demo test interop-tools check bench docs tcb clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -19,6 +19,9 @@ demo: $(READY)  ## install what is needed and run the main job end to end in sim
 test: $(READY)  ## install what is needed and run the tests; what the machine cannot run is skipped with its reason
 	@tools/install-test-packages
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+interop-tools:  ## install the programs that the interoperability tests drive (cosign through Go, the rest through apt)
+	@tools/install-interop-tools
 
 check: $(READY)  ## format, lint, types, layers
 	@$(BIN)/ruff format --check --quiet . || { echo 'run: .venv/bin/ruff format .'; exit 1; }

@@ -39,6 +39,7 @@ COMMANDS: Final = (
     ("image", "keygen"),
     ("image", "encrypt"),
     ("image", "sign"),
+    ("image", "verify"),
     ("image", "push"),
     ("image", "inspect"),
     ("kbs",),

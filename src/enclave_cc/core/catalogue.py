@@ -108,6 +108,9 @@ REMEDIES: Final[dict[str, str]] = {
     "trust-root-invalid": (
         "store a trusted_root.json or PEM certificates where the policy points; the detail names the member"
     ),
+    "password-missing": "name a file with --password-file, or set COSIGN_PASSWORD",
+    "repository-missing": "name the repository or reference that people pull by (--repository, --as)",
+    "verify-policy-missing": "pass either --policy FILE or --key FILE",
     "signature-policy-invalid": (
         "correct the signature policy; the detail names the member that is not understood"
     ),

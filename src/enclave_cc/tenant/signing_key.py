@@ -59,15 +59,14 @@ class SigningKey:
         return cls.of(ec.generate_private_key(ec.SECP256R1()))
 
     def sign(self, message: bytes) -> bytes:
-        """Sign as cosign does: ECDSA as DER with the curve's hash, RSA as PKCS #1 v1.5 with SHA-256."""
+        """Sign as cosign does: ECDSA (DER) and RSA (PKCS #1 v1.5) with SHA-256 whatever their size."""
         match self._private:
             case ed25519.Ed25519PrivateKey() as key:
                 return key.sign(message)
             case rsa.RSAPrivateKey() as key:
                 return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
             case _ as key:
-                wide = key.curve.name == ec.SECP384R1.name
-                return key.sign(message, ec.ECDSA(hashes.SHA384() if wide else hashes.SHA256()))
+                return key.sign(message, ec.ECDSA(hashes.SHA256()))
 
     def to_pem(self, password: bytes | None = None) -> bytes:
         """Write the key: in cosign's encrypted form with a password, as plain PKCS #8 without."""

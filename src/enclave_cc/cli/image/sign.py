@@ -2,29 +2,88 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from enclave_cc.cli.image.connection import connected
 from enclave_cc.cli.image.files import read
-from enclave_cc.cli.output import show
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.sign import sign_image
+from enclave_cc.cli.image.passwords import password_from
+from enclave_cc.cli.options import OutputOption, PlainHttpOption
+from enclave_cc.cli.output import Output, show, show_json
+from enclave_cc.core.errors import InvalidInputError, Stage
+from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.tenant.places.names import Place
+from enclave_cc.tenant.places.opening import open_reader, open_writer
+from enclave_cc.tenant.sign import BOTH_FORMS, SignatureForm, Signer
+from enclave_cc.tenant.signing_key import SigningKey
+
+
+class FormChoice(StrEnum):
+    """In which form signatures are kept."""
+
+    BOTH = "both"
+    TAG = "tag"
+    BUNDLE = "bundle"
 
 
 def sign(
-    layout: Path,
+    image: str,
     *,
-    repository: Annotated[str, Parameter(help="Name that people pull by, without a tag.")],
-    key: Annotated[Path, Parameter(help="Private key in PEM, as `image keygen` makes it.")],
+    key: Annotated[Path, Parameter(help="Private key: PEM, or cosign's encrypted form.")],
+    repository: Annotated[
+        str, Parameter(help="Name that people pull by, without a tag; a registry's image has one already.")
+    ] = "",
+    form: Annotated[
+        FormChoice, Parameter(help="`tag` as cosign 2 keeps signatures, `bundle` as cosign 3 does.")
+    ] = FormChoice.BOTH,
+    recursive: Annotated[bool, Parameter(help="Sign an index and each of its images.")] = False,
+    password_file: Annotated[
+        Path | None, Parameter(help="The key's password; else COSIGN_PASSWORD, else you are asked.")
+    ] = None,
+    insecure_http: PlainHttpOption = (),
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """
-    Sign the image in an OCI layout; the signature is pushed along with it.
+    Sign an image where it lies, in a registry or an OCI layout; signatures that are there stay.
 
     Example: `enclave-cc image sign app.enc --repository registry.example/team/app --key keys/cosign.key`
     """
-    image = ImageLayout.open(layout)
-    signed = image.find()
-    sign_image(image, signed, repository=repository, private_key_pem=read(key))
-    show(f"signed {signed.digest} for {repository}")
+    name = _repository(image, repository)
+    signing_key = SigningKey.load(read(key), password_from(password_file))
+    forms = BOTH_FORMS if form is FormChoice.BOTH else {SignatureForm(form.value)}
+    with (
+        connected(insecure_http) as connect,
+        open_reader(image, connect) as reader,
+        open_writer(image, connect) as writer,
+    ):
+        signer = Signer(reader, writer, name, signing_key, forms)
+        signed = signer.sign(reader.resolve(), recursive=recursive)
+    if output is Output.JSON:
+        show_json(
+            {
+                "signed": [str(digest) for digest in signed],
+                "repository": name.name,
+                "key": signing_key.public.fingerprint,
+            }
+        )
+        return
+    for digest in signed:
+        show(f"signed {digest} for {name.name}")
+
+
+def _repository(image: str, repository: str) -> Reference:
+    """Return the name to sign for: the one given, else that of an image in a registry."""
+    if repository:
+        return Reference.parse(repository, default_tag=None)
+    place = Place.parse(image)
+    if place.reference is None:
+        raise InvalidInputError(
+            "repository-missing",
+            "nothing says for which name to sign",
+            stage=Stage.REQUEST,
+            detail=image[:200],
+        )
+    return place.reference

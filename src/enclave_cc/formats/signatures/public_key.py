@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
+from enclave_cc.formats.signatures import ed25519ph
 
 MAX_KEY_BYTES: Final = 16 << 10
 _MIN_RSA_BITS: Final = 2048
@@ -91,11 +92,20 @@ class PublicKey:
     def _verify(self, message: bytes, signature: bytes) -> None:
         match self.key:
             case ed25519.Ed25519PublicKey():
-                self.key.verify(signature, message)
+                _verify_ed25519(self.key, message, signature)
             case rsa.RSAPublicKey():
                 self.key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
             case _:
                 _verify_ecdsa(self.key, message, signature)
+
+
+def _verify_ed25519(key: ed25519.Ed25519PublicKey, message: bytes, signature: bytes) -> None:
+    """Verify either variant: plain, or prehashed as cosign signs; a domain prefix keeps them apart."""
+    try:
+        key.verify(signature, message)
+    except InvalidSignature:
+        if not ed25519ph.has_signed(key.public_bytes_raw(), message, signature):
+            raise
 
 
 def _verify_ecdsa(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> None:
