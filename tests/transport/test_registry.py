@@ -1,14 +1,9 @@
-import datetime as dt
 import hashlib
-import ipaddress
 import json
 import os
-import ssl
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from tests.simulators.certificates import loopback_certificate
 from tests.simulators.registry import OCI_INDEX, TOKEN, running_registry
 
 from enclave_cc.core.errors import InvalidInputError, UnavailableError
@@ -254,32 +249,8 @@ def test_who_may_not_see_referrers_is_told(client, simulator, reference):
     assert caught.value.code == "registry-access-denied"
 
 
-def _certificate(directory):
-    """Make a certificate for 127.0.0.1 that is its own CA."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "registry")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (directory / "pem").write_bytes(private + pem)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(directory / "pem")
-    return context, pem.decode()
-
-
 def test_tls_is_spoken_under_a_given_ca_and_no_other(tmp_path):
-    context, ca_pem = _certificate(tmp_path)
+    context, ca_pem = loopback_certificate(tmp_path)
     with running_registry(context) as simulator:
         simulator.add_manifest("app", "1", b"{}")
         reference = Reference.parse(f"{simulator.host}/app:1")

@@ -125,6 +125,8 @@ REMEDIES: Final[dict[str, str]] = {
     "registry-tls-refused": (
         "give the registry TLS with a certificate for its name from a known CA, or list its host as insecure"
     ),
+    "registry-blocked": "use an image of another registry, or lift the block in the registry configuration",
+    "registries-config-invalid": "correct the registry configuration; the detail names the member",
     "registry-proxy-failed": "check the proxy's address and credentials ([image.registries] in initdata)",
     "credential-helper-failed": "run `docker-credential-NAME get` by hand; the detail has the program's name",
     "registry-ca-invalid": "give the CA certificate in PEM",

@@ -7,12 +7,13 @@ the broker before it releases a key. The host may write this text, but then the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from enclave_cc.core.fields import FieldError, Fields
 from enclave_cc.formats.decryption_settings import NO_DECRYPTION_KEYS, DecryptionSettings
+from enclave_cc.formats.registry_settings import RegistrySettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,7 @@ class OwnerSettings:
     insecure_http_registries: tuple[str, ...] = ()
     registry_credentials: str = ""
     decryption: DecryptionSettings = NO_DECRYPTION_KEYS
+    registries: RegistrySettings = field(default_factory=RegistrySettings)
     workload: WorkloadPolicy = WorkloadPolicy()
 
     @classmethod
@@ -82,6 +84,7 @@ class OwnerSettings:
             "registry_credentials",
             "decryption_keys",
             "insecure_allow_a256ctr",
+            "registries",
         )
         insecure_http = broker.boolean("insecure_http", default=False)
         return cls(
@@ -95,16 +98,21 @@ class OwnerSettings:
             insecure_http_registries=_texts(image, "insecure_http_registries"),
             registry_credentials=_resource(image, "registry_credentials"),
             decryption=DecryptionSettings.parse(image),
+            registries=RegistrySettings.parse(image.object("registries")),
             workload=WorkloadPolicy.parse(root.object("workload")),
         )
+
+    def plain_http_hosts(self) -> frozenset[str]:
+        """Name the registries that are spoken to without TLS."""
+        return self.registries.insecure_hosts().union(self.insecure_http_registries)
 
     def weaknesses(self) -> tuple[str, ...]:
         """Name the switches that weaken something, for logs and status."""
         switches = {
             "insecure_broker_http": self.insecure_broker_http,
             "insecure_accept_unsigned": self.insecure_accept_unsigned,
-            "insecure_http_registries": bool(self.insecure_http_registries),
             "insecure_allow_a256ctr": self.decryption.insecure_allow_a256ctr,
+            "insecure_http_registries": bool(self.plain_http_hosts()),
             "insecure_unrestricted_workload": self.workload.insecure_unrestricted,
         }
         return tuple(name for name, on in switches.items() if on)

@@ -12,6 +12,8 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Final
 
+from enclave_cc.image.ports import FallibleRegistry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -74,9 +76,10 @@ class CacheThenRegistry:
         return cached
 
     def reject(self, descriptor: Descriptor) -> bool:
-        """Hear that the bytes were wrong; if the cache gave them, the registry may give others."""
+        """Hear that the bytes were wrong; after the cache the registry, after a mirror another place."""
         if descriptor.digest not in self._from_cache:
-            return False
+            registry = self._registry
+            return isinstance(registry, FallibleRegistry) and registry.reject(str(descriptor.digest))
         self._cache.reject(descriptor.digest)
         return True
 

@@ -54,6 +54,14 @@ class BlobSource(Protocol):
 
 
 @runtime_checkable
+class FallibleRegistry(Protocol):
+    """A registry that has mirrors to blame."""
+
+    def reject(self, descriptor_digest: str) -> bool:
+        """Hear that a blob was wrong; tell whether asking again may give another one."""
+
+
+@runtime_checkable
 class FallibleBlobSource(Protocol):
     """A source that has a second place to ask when the first one lied."""
 

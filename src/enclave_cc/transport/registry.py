@@ -99,13 +99,7 @@ class RegistryClient:
         Raises ``InvalidInputError`` (image-not-found, registry-access-denied, registry-response-invalid)
         and ``UnavailableError`` (registry-unavailable).
         """
-        url = self._url(reference, "manifests", digest_or_tag)
-        backoff = Backoff(self._patience, attempts=self._attempts)
-        while True:
-            try:
-                return self._fetch_manifest(url, reference)
-            except UnavailableError as error:
-                backoff.failed(error)
+        return self._get_manifest(self._url(reference, "manifests", digest_or_tag), reference)
 
     def blob(self, reference: Reference, descriptor_digest: str, *, offset: int = 0) -> Iterator[bytes]:
         """
@@ -195,7 +189,7 @@ class RegistryClient:
         (distribution specification 1.1, "referrers tag schema").
         """
         try:
-            found = self._fetch_manifest(self._url(reference, "referrers", digest), reference)
+            found = self._get_manifest(self._url(reference, "referrers", digest), reference)
         except InvalidInputError as error:
             if error.code == "registry-access-denied":
                 raise
@@ -217,6 +211,14 @@ class RegistryClient:
         with self._auth.request("PUT", url, reference, push=True, headers=headers, body=body) as response:
             self._http.expect(response, {_CREATED}, stage=Stage.STORE)
             return "OCI-Subject" in response.headers
+
+    def _get_manifest(self, url: str, reference: Reference) -> FetchedManifest:
+        backoff = Backoff(self._patience, attempts=self._attempts)
+        while True:
+            try:
+                return self._fetch_manifest(url, reference)
+            except UnavailableError as error:
+                backoff.failed(error)
 
     def _fetch_manifest(self, url: str, reference: Reference) -> FetchedManifest:
         headers = {"Accept": _ACCEPTED_MANIFESTS}

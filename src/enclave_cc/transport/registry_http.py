@@ -33,6 +33,7 @@ _LONGEST_DELAY_DIGITS: Final = 9
 
 _NOT_FOUND: Final = 404
 _DENIED: Final = frozenset({401, 403})
+_PROXY_AUTHENTICATION: Final = 407
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -111,12 +112,7 @@ class RegistryHttp:
         except (failures.LocationParseError, failures.LocationValueError, UnicodeError) as error:
             raise _invalid("a malformed URL") from error
         except failures.ProxyError as error:
-            raise UnavailableError(
-                "registry-proxy-failed",
-                "the proxy to the registry does not let us through",
-                stage=Stage.FETCH,
-                detail=str(error)[:512],
-            ) from error
+            raise _proxy_failed(str(error)) from error
         except (failures.HTTPError, OSError) as error:
             raise _unavailable(str(error)) from error
 
@@ -139,6 +135,8 @@ class RegistryHttp:
             )
         if status in _TRANSIENT:
             raise _busy(detail, response.headers.get("Retry-After", ""))
+        if status == _PROXY_AUTHENTICATION:
+            raise _proxy_failed(detail)
         raise _invalid(detail)
 
     def chunks(self, response: BaseHTTPResponse, chunk_bytes: int) -> Iterator[bytes]:
@@ -157,7 +155,10 @@ class RegistryHttp:
             body += chunk
             if len(body) > max_bytes:
                 raise _invalid(f"an answer of more than {max_bytes} bytes")
-            patience.require()
+            self._patience.require()
+            if not patience.deadline.remaining_s:
+                # Another attempt may be quicker; the whole work has time left.
+                raise _unavailable("the answer took too long")
         return bytes(body)
 
 
@@ -184,6 +185,15 @@ def _delay(retry_after: str) -> float:
 def _invalid(detail: str) -> InvalidInputError:
     return InvalidInputError(
         "registry-response-invalid", "the registry's answer makes no sense", stage=Stage.FETCH, detail=detail
+    )
+
+
+def _proxy_failed(detail: str) -> UnavailableError:
+    return UnavailableError(
+        "registry-proxy-failed",
+        "the proxy to the registry does not let us through",
+        stage=Stage.FETCH,
+        detail=detail[:512],
     )
 
 

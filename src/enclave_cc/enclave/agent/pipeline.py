@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from enclave_cc.formats.launch import LaunchConfiguration
     from enclave_cc.formats.owner_settings import OwnerSettings
     from enclave_cc.image.pull import VerifiedImage
-    from enclave_cc.transport.registry import RegistryClient
+    from enclave_cc.transport.mirrored_registry import MirroredRegistry
 
 _DIRECTORY_NAME_BYTES: Final = 16
 _KEY_ID_BYTES: Final = 16
@@ -64,7 +64,7 @@ class ImagePipeline:
         pod: PodContext,
         *,
         open_session: Callable[[str], BrokerSession],
-        open_registry: Callable[[BrokerSession], RegistryClient],
+        open_registry: Callable[[BrokerSession], MirroredRegistry],
         releases: PendingReleases,
         reporter: Reporter,
         log: EventLog,

@@ -16,16 +16,14 @@ from enclave_cc.enclave.agent.identity import app_measurement, read_pod_uid
 from enclave_cc.enclave.agent.image_service import ImageService
 from enclave_cc.enclave.agent.pipeline import ImagePipeline, PodContext
 from enclave_cc.enclave.agent.prepare import Preparations
+from enclave_cc.enclave.agent.registries import RegistryOpener
 from enclave_cc.enclave.agent.release import PendingReleases
 from enclave_cc.enclave.agent.reporting import Reporter
 from enclave_cc.enclave.agent.started import StartedContainers
 from enclave_cc.enclave.attester.sgx import SgxAttester
 from enclave_cc.enclave.measured_initdata import read_initdata
 from enclave_cc.formats.messages.agent import AGENT_SERVICE, IMAGE_SERVICE, LOCAL_ATTESTATION_SERVICE
-from enclave_cc.formats.registry_auth.auth_file import AuthFile
-from enclave_cc.formats.registry_auth.helper_answer import parse_credentials
 from enclave_cc.transport.kbs import KbsClient
-from enclave_cc.transport.registry import RegistryClient
 from enclave_cc.transport.ttrpc_server import TtrpcServer
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from enclave_cc.enclave.agent.event_log import EventLog
     from enclave_cc.enclave.agent.identity import AgentPaths
     from enclave_cc.formats.initdata import InitData
-    from enclave_cc.formats.owner_settings import OwnerSettings
     from enclave_cc.platform.port import Processor
 
 # Each container keeps one connection for its reports; the shim and handshakes come on top.
@@ -54,7 +51,7 @@ def compose(paths: AgentPaths, processor: Processor, log: EventLog) -> TtrpcServ
     pipeline = ImagePipeline(
         PodContext(pod_uid, settings, paths.sealed, paths.blobs),
         open_session=open_session,
-        open_registry=registry_opener(settings),
+        open_registry=RegistryOpener(settings),
         releases=releases,
         reporter=reporter,
         log=log,
@@ -101,20 +98,6 @@ def session_opener(initdata: InitData, processor: Processor) -> Callable[[str], 
         return AttestedSession(connection, request_id)
 
     return open_session
-
-
-def registry_opener(settings: OwnerSettings) -> Callable[[BrokerSession], RegistryClient]:
-    """Return what makes a registry client with the owner's credentials."""
-
-    def open_registry(session: BrokerSession) -> RegistryClient:
-        known = (
-            parse_credentials(session.get(settings.registry_credentials))
-            if settings.registry_credentials
-            else AuthFile()
-        )
-        return RegistryClient(insecure_http=settings.insecure_http_registries, credentials=known.find)
-
-    return open_registry
 
 
 def _server(
