@@ -74,6 +74,15 @@ REMEDIES: Final[dict[str, str]] = {
         "name recipients as kbs:///…, jwe:PUBLIC-KEY, pkcs7:CERTIFICATE or provider:NAME; the detail says"
         " what is wrong with this one"
     ),
+    "keyprovider-config-invalid": (
+        "name the provider in the file that --keyprovider-config or OCICRYPT_KEYPROVIDER_CONFIG points at;"
+        " the detail says what is wrong there"
+    ),
+    "keyprovider-unavailable": "start the key provider, or correct its address in the configuration",
+    "keyprovider-refused": "look at what the key provider printed, and at its parameters",
+    "keyprovider-answer-invalid": "use a key provider that speaks ocicrypt's protocol",
+    "keyprovider-request-invalid": "send the documents of ocicrypt's key provider protocol",
+    "resource-exists": "choose another name, or pass the file of the key that is there",
     "decryption-key-invalid": (
         "use an RSA key (2048 to 8192 bits) or an EC key (P-256, P-384, P-521) in PEM, DER or JWK; without a"
         " password if the broker holds it"
