@@ -528,7 +528,7 @@ def test_a_manifest_of_another_version_is_named(tmp_path, seal):
 
     sealed = seal()
     manifest = sealed.directory / "manifest.sealed"
-    data = manifest.read_bytes().replace(b"image\n\0\0\0\1", b"image\n\0\0\0\2")
+    data = manifest.read_bytes().replace(b"image\n\0\0\0\2", b"image\n\0\0\0\3")
     manifest.write_bytes(data)
     code = refusal(sealed, tmp_path / "m", manifest_sha256=hashlib.sha256(data).digest())
     assert code == "sealed-format-unknown"

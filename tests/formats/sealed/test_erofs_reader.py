@@ -15,6 +15,8 @@ from enclave_cc.formats.sealed.erofs_reader import MetadataError, MetadataReader
 from enclave_cc.formats.sealed.erofs_records import parse_directory_block, parse_xattrs
 from enclave_cc.formats.sealed.erofs_scan import has_xattrs
 from enclave_cc.formats.sealed.node import Child, Node, directory_children
+from enclave_cc.formats.tar.chunked import COPY, HOLE, ChunkedFile
+from enclave_cc.formats.tar.sparse_map import Segment, check
 
 BLOCK = 512
 ROOT_OFFSET = 1152
@@ -33,6 +35,17 @@ xattrs = st.dictionaries(
 
 
 @st.composite
+def chunked(draw, size):
+    bounds = sorted(draw(st.lists(st.integers(0, size), max_size=12)))
+    segments = [Segment(start, end - start) for start, end in zip(bounds[::2], bounds[1::2], strict=False)]
+    file = ChunkedFile(
+        size, check(segments, size=size, stored=sum(part[1] for part in segments)), max_bytes=1 << 26
+    )
+    file.copies[:] = draw(st.randoms()).randbytes(len(file.copies))
+    return file
+
+
+@st.composite
 def leaves(draw):
     kind = draw(st.sampled_from([stat.S_IFREG, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO]))
     node = Node(kind | draw(st.integers(0, 0o7777)))
@@ -42,6 +55,9 @@ def leaves(draw):
     node.xattrs = draw(xattrs)
     if kind == stat.S_IFREG:
         node.size, node.address = draw(st.integers(0, 1 << 30)), draw(st.integers(0, 1000)) * BLOCK
+        if draw(st.integers(0, 3)) == 3:
+            node.size = draw(st.integers(1, 50_000))
+            node.chunks = draw(chunked(node.size))
     if kind == stat.S_IFLNK:
         node.target = draw(targets)
     if kind in (stat.S_IFCHR, stat.S_IFBLK):
@@ -87,9 +103,30 @@ def check_same(reader: MetadataReader, inode, node: Node, metadata_bytes: int) -
     assert inode.device == encoded(node.device)
     if stat.S_ISREG(node.mode):
         assert inode.size == node.size
-        assert inode.address == (metadata_bytes + node.address if node.size else 0)
+        if node.chunks is None:
+            assert inode.address == (metadata_bytes + node.address if node.size else 0)
+        else:
+            check_chunks(reader, inode, node, metadata_bytes)
     if stat.S_ISLNK(node.mode):
         assert reader.target(inode) == node.target
+
+
+def check_chunks(reader: MetadataReader, inode, node: Node, metadata_bytes: int) -> None:
+    """The extents are the chunks: holes, places in the layers, and copies in the metadata, in order."""
+    chunk, copied, position = BLOCK << node.chunks.chunk_bits, 0, 0
+    extents = list(reader.extents(inode, 0, node.size))
+    for block, (address, length) in zip(node.chunks.blocks, extents, strict=True):
+        assert length == min(chunk, node.size - position)
+        if block == HOLE:
+            assert address == 0
+        elif block == COPY:
+            assert bytes(reader._read(address, length)) == node.chunks.copies[copied : copied + length]
+            copied += chunk
+        else:
+            assert address == metadata_bytes + node.address + block * BLOCK
+        position += length
+    half = reader.extents(inode, node.size // 2, node.size)
+    assert sum(length for _, length in half) == node.size - node.size // 2
 
 
 @settings(max_examples=50)
@@ -161,6 +198,8 @@ def visit(data: bytes) -> None:
             reader.xattrs(inode)
             if stat.S_ISLNK(inode.mode):
                 reader.target(inode)
+            if stat.S_ISREG(inode.mode):
+                list(reader.extents(inode, 0, min(inode.size, 1 << 16)))
             if stat.S_ISDIR(inode.mode):
                 reader.lookup(inode, b"name")
                 for block in range(min(inode.blocks, 20)):
@@ -266,6 +305,53 @@ def test_what_we_do_not_write_is_refused(offset, layout, value):
     struct.pack_into(layout, metadata, offset, value)
     with pytest.raises(MetadataError):
         read_sample(metadata)
+
+
+def sparse_sample() -> bytearray:
+    """The same with a sparse file: a chunk of the layer, a hole, a copy, and more holes."""
+    node = Node(stat.S_IFREG | 0o644)
+    node.size, node.address = 5000, 1024
+    node.chunks = ChunkedFile(5000, (Segment(0, 512), Segment(1024, 10)), max_bytes=1 << 20)
+    return write_metadata(with_children({b"name": node}), data_bytes=2048, align_bytes=512)
+
+
+def read_sparse_sample(metadata: bytearray) -> list[tuple[int, int]]:
+    reader = MetadataReader.of_bytes(metadata)
+    assert not scan(reader, metadata)
+    inode = reader.child(reader.lookup(reader.inode(reader.root), b"name"))
+    return list(reader.extents(inode, 0, inode.size))
+
+
+def test_the_sparse_sample_is_read():
+    metadata = sparse_sample()
+    extents = read_sparse_sample(metadata)
+    assert extents[0] == (len(metadata) + 1024, 512)
+    assert [address > 0 for address, _ in extents] == [True, False, True] + [False] * 7
+
+
+@pytest.mark.parametrize(
+    ("offset", "layout", "value"),
+    [
+        pytest.param(1104, "<I", 0, id="chunks without the feature"),
+        pytest.param(FILE + 4, "<H", 0o120644, id="a link in chunks"),
+        pytest.param(FILE + 8, "<Q", 0, id="no contents"),
+        pytest.param(FILE + 8, "<Q", 1 << 60, id="more chunks than metadata"),
+        pytest.param(FILE + 16, "<I", 32, id="chunks without bound"),
+        pytest.param(FILE + 64, "<I", 0, id="a chunk in the superblock"),
+        pytest.param(FILE + 64, "<I", 0xFFFFFFFE, id="a chunk outside of the image"),
+    ],
+)
+def test_chunks_that_we_do_not_write_are_refused(offset, layout, value):
+    metadata = sparse_sample()
+    struct.pack_into(layout, metadata, offset, value)
+    with pytest.raises(MetadataError):
+        read_sparse_sample(metadata)
+
+
+def test_only_files_have_extents():
+    reader = MetadataReader.of_bytes(sample())
+    with pytest.raises(MetadataError):
+        list(reader.extents(reader.inode(reader.root), 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ FDK = bytes(range(32))
 NONCE = bytes(12)
 BINDING = Binding("pod", "container", "sha256:image")
 MAGIC = b"enclave-cc sealed image\n"
-PREFIX = MAGIC + b"\0\0\0\1"
+PREFIX = MAGIC + b"\0\0\0\2"
 
 
 def manifest(count: int = 3) -> Manifest:
@@ -112,7 +112,7 @@ def test_any_bytes_are_refused_with_the_declared_error(data):
 
 def test_an_unknown_version_is_named():
     with pytest.raises(UnknownFormatError):
-        opened(MAGIC + b"\0\0\0\2" + sealed()[len(PREFIX) :])
+        opened(MAGIC + b"\0\0\0\1" + sealed()[len(PREFIX) :])
 
 
 def test_a_manifest_that_is_too_long_is_not_even_decrypted():

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from enclave_cc.formats.sealed.node import directory_children
 from enclave_cc.formats.sealed.tree import LayerError, PathEscapesError, Tree, TreeTooLargeError
+from enclave_cc.formats.tar.chunked import ChunkedFile
 from enclave_cc.formats.tar.entry import EntryKind, TarEntry
+from enclave_cc.formats.tar.sparse_map import Segment
 
 
 def file(path, **attributes):
@@ -239,6 +241,22 @@ def test_names_and_attributes_are_bounded():
         merge([symlink("a", "bcde")], max_text_bytes=4)
     with pytest.raises(TreeTooLargeError):
         merge([file("a", xattrs={b"user.a": b"b"})], max_text_bytes=10)
+
+
+def test_what_sparse_files_cost_is_bounded_over_all_layers():
+    def sparse(path):
+        return file(path, size=4096, chunks=ChunkedFile(4096, (Segment(100, 1),), max_bytes=1 << 20))
+
+    cost = sparse("a").chunks.cost_bytes
+    merge([sparse("a")], [sparse("b")], max_sparse_bytes=2 * cost)
+    with pytest.raises(TreeTooLargeError):
+        merge([sparse("a")], [sparse("b")], max_sparse_bytes=2 * cost - 1)
+
+
+def test_the_depth_of_paths_is_bounded():
+    merge([file("a/b/c")], max_depth=2)
+    with pytest.raises(LayerError, match="too deep"):
+        merge([file("a/b/c/d")], max_depth=2)
 
 
 paths = st.lists(

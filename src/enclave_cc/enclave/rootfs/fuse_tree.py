@@ -125,8 +125,15 @@ class TreeOperations:
         if not stat.S_ISREG(inode.mode):
             raise FuseError(errno.EINVAL)
         offset, size = READ_BODY.unpack_from(body)
-        size = max(0, min(size, inode.size - offset, MAX_READ_BYTES))
-        return self._reader.read_into(inode.address + offset, out[:size])
+        done = 0
+        for address, length in self._metadata.extents(inode, offset, min(size, MAX_READ_BYTES)):
+            part = out[done : done + length]
+            if not address:
+                part[:] = bytes(length)
+            elif self._reader.read_into(address, part) != length:
+                break
+            done += length
+        return done
 
     def _lookup(self, directory: Inode, name: bytes) -> bytes:
         if name == b".":

@@ -2,13 +2,15 @@
 Write the merged tree as EROFS metadata whose inodes point into the layers.
 
 Only what every kernel since 6.4 reads is used: 512-byte blocks, extended inodes, plain and inline
-data. No checksums: the chunks around are authenticated. The layers follow the metadata on the same
-device, which must be padded to whole chunks.
+data, and chunks for sparse files. No checksums: the chunks around are authenticated. The layers follow
+the metadata on the same device, which must be padded to whole chunks.
 """
 
 from __future__ import annotations
 
 import stat
+import sys
+from array import array
 from typing import TYPE_CHECKING
 
 from enclave_cc.formats.sealed.erofs_format import (
@@ -18,7 +20,9 @@ from enclave_cc.formats.sealed.erofs_format import (
     DIRENT,
     EXTENDED_INODE,
     FILE_TYPES,
+    INCOMPAT_CHUNKED,
     INODE,
+    LAYOUT_CHUNKED,
     LAYOUT_INLINE,
     MAGIC,
     MAX_BLOCKS,
@@ -30,9 +34,11 @@ from enclave_cc.formats.sealed.erofs_format import (
 )
 from enclave_cc.formats.sealed.erofs_layout import Layout, Placement, lay_out
 from enclave_cc.formats.sealed.node import directory_children
+from enclave_cc.formats.tar.chunked import COPY, HOLE
 
 if TYPE_CHECKING:
     from enclave_cc.formats.sealed.node import Node
+    from enclave_cc.formats.tar.chunked import ChunkedFile
 
 
 class ImageTooLargeError(ValueError):
@@ -63,6 +69,7 @@ def _write_superblock(image: bytearray, layout: Layout, total_blocks: int) -> No
     # The root is the first inode, so that its number fits into 16 bits. All else stays zero: no build
     # time, no identifier, no optional features.
     root = layout.placements[0].nid
+    has_chunks = any(placement.layout == LAYOUT_CHUNKED for placement in layout.placements)
     SUPERBLOCK.pack_into(
         image,
         SUPERBLOCK_OFFSET,
@@ -72,6 +79,7 @@ def _write_superblock(image: bytearray, layout: Layout, total_blocks: int) -> No
         root,
         len(layout.placements),
         total_blocks,
+        INCOMPAT_CHUNKED if has_chunks else 0,
     )
 
 
@@ -103,6 +111,8 @@ def _write_inode(image: bytearray, layout: Layout, placement: Placement, number:
 def _union(layout: Layout, placement: Placement, metadata_bytes: int) -> int:
     """Return the field that means a block address or a device, depending on the file's type."""
     node = placement.node
+    if node.chunks is not None:
+        return node.chunks.chunk_bits
     if placement.stored_bytes:
         return layout.inode_blocks + placement.first_block if placement.outside_blocks else NO_BLOCK
     if stat.S_ISREG(node.mode):
@@ -112,7 +122,9 @@ def _union(layout: Layout, placement: Placement, metadata_bytes: int) -> int:
     return (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
 
 
-def _contents(layout: Layout, placement: Placement) -> bytes:
+def _contents(layout: Layout, placement: Placement) -> bytes | bytearray:
+    if placement.node.chunks is not None:
+        return placement.node.chunks.copies
     if placement.node.children is None:
         return placement.node.target
     blocks = [_directory_block(layout, placement, names) for names in placement.blocks]
@@ -138,8 +150,34 @@ def _directory_block(layout: Layout, placement: Placement, names: list[bytes]) -
     return bytes(entries) + b"".join(names)
 
 
-def _write_contents(image: bytearray, layout: Layout, placement: Placement, contents: bytes) -> None:
+def _chunk_list(file: ChunkedFile, *, data_block: int, copies_block: int) -> array[int]:
+    """Return the address of each chunk; ``copies_block`` is where the copied ones lie, in order."""
+    chunk_blocks = 1 << file.chunk_bits
+    pointers = array("I")
+    for block in file.blocks:
+        if block == HOLE:
+            pointers.append(NO_BLOCK)
+        elif block == COPY:
+            pointers.append(copies_block)
+            copies_block += chunk_blocks
+        else:
+            pointers.append(data_block + block)
+    if sys.byteorder == "big":
+        pointers.byteswap()
+    return pointers
+
+
+def _write_contents(
+    image: bytearray, layout: Layout, placement: Placement, contents: bytes | bytearray
+) -> None:
     outside = contents
+    if placement.node.chunks is not None:
+        pointers = _chunk_list(
+            placement.node.chunks,
+            data_block=(len(image) + placement.node.address) >> BLOCK_BITS,
+            copies_block=layout.inode_blocks + placement.first_block,
+        ).tobytes()
+        image[placement.tail_offset : placement.tail_offset + len(pointers)] = pointers
     if placement.layout == LAYOUT_INLINE:
         cut = placement.outside_blocks * BLOCK
         outside, inline = contents[:cut], contents[cut:]

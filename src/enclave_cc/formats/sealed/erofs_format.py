@@ -21,14 +21,22 @@ SUPERBLOCK_OFFSET: Final = 1024
 MAGIC: Final = 0xE0F5E1E2
 # Inodes have times of their own.
 COMPAT_MTIME: Final = 2
-# Magic, checksum (4x), features, block bits, root, inodes, build time (12x), blocks, 88 bytes of options.
-SUPERBLOCK: Final = struct.Struct("<I4xIBxHQ12xI88x")
+# There are files in chunks. Readers that do not know such a feature must not mount.
+INCOMPAT_CHUNKED: Final = 4
+# Magic, checksum (4x), compatible features, block bits, root, inodes, build time (12x), blocks, options
+# (40x), features that a reader must know, more options.
+SUPERBLOCK: Final = struct.Struct("<I4xIBxHQ12xI40xI44x")
 
 # An inode's number is its offset in slots.
 INODE_SLOT_BITS: Final = 5
 EXTENDED_INODE: Final = 1
 LAYOUT_PLAIN: Final = 0
 LAYOUT_INLINE: Final = 2
+LAYOUT_CHUNKED: Final = 4
+# Of a file in chunks, instead of an address: how often the block size is doubled for a chunk, in five bits.
+MAX_CHUNK_BITS: Final = 31
+# The list of chunks follows the inode and its attributes: the address of each, or NO_BLOCK for a hole.
+CHUNK_POINTER: Final = struct.Struct("<I")
 # An extended inode: format, attributes, mode, reserved, size, what it points to (an address or a device),
 # serial number, owner, group, seconds and nanoseconds of its time, links, and 16 reserved bytes.
 INODE: Final = struct.Struct("<HHHHQIIIIqIIQQ")

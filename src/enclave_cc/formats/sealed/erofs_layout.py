@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.formats.sealed.erofs_format import (
     BLOCK,
+    CHUNK_POINTER,
     DIRENT,
     INODE,
     INODE_SLOT_BITS,
+    LAYOUT_CHUNKED,
     LAYOUT_INLINE,
     LAYOUT_PLAIN,
     SUPERBLOCK,
@@ -45,7 +47,7 @@ class Placement:
     links: int
     xattrs: bytes
     blocks: list[list[bytes]]
-    stored_bytes: int  # of a directory or link; a file's data lie in the layers
+    stored_bytes: int  # of a directory or link, or copied for a sparse file; other data lie in the layers
     offset: int = 0
     layout: int = LAYOUT_PLAIN
     first_block: int = 0  # of what is not inline, counted from the end of the inodes
@@ -57,7 +59,7 @@ class Placement:
 
     @property
     def tail_offset(self) -> int:
-        """Return where inline data begin."""
+        """Return where inline data, or the list of chunks, begin."""
         return self.offset + INODE.size + len(self.xattrs)
 
     @property
@@ -119,6 +121,8 @@ def _placement(node: Node, parent: Node) -> Placement:
         blocks, stored_bytes = _directory_blocks(node)
     elif stat.S_ISLNK(node.mode):
         stored_bytes = len(node.target)
+    elif node.chunks is not None:
+        stored_bytes = len(node.chunks.copies)
     links = 2 if node.children is not None else 1
     return Placement(
         node, parent, links, encode_xattrs(node.xattrs) if node.xattrs else b"", blocks, stored_bytes
@@ -143,12 +147,16 @@ def _place(placement: Placement, position: int) -> int:
     """
     Give an inode its offset, at or after ``position``; return where the next may begin.
 
-    The last, partial block of a directory or link moves behind its inode and attributes if it fits
-    into one block together with them: the kernel takes a link inline only then.
+    Behind a sparse file comes the list of its chunks. The last, partial block of a directory or link
+    moves behind its inode and attributes if it fits into one block together with them: the kernel takes
+    a link inline only then.
     """
     tail = placement.stored_bytes % BLOCK
     fixed = len(placement.xattrs) + tail
     placement.offset = _slot(position)
+    if placement.node.chunks is not None:
+        placement.layout = LAYOUT_CHUNKED
+        return placement.tail_offset + CHUNK_POINTER.size * len(placement.node.chunks.blocks)
     if not tail or fixed > BLOCK - INODE.size or _long_link(placement):
         return placement.offset + INODE.size + len(placement.xattrs)
     placement.layout = LAYOUT_INLINE

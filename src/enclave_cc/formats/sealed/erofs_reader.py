@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Final, Self
 from enclave_cc.formats.sealed.erofs_format import (
     BLOCK,
     BLOCK_BITS,
+    CHUNK_POINTER,
     COMPAT_MTIME,
     EXTENDED_INODE,
     FILE_TYPES,
+    INCOMPAT_CHUNKED,
     INODE,
     INODE_SLOT_BITS,
+    LAYOUT_CHUNKED,
     LAYOUT_INLINE,
     LAYOUT_PLAIN,
     MAGIC,
+    MAX_CHUNK_BITS,
     NO_BLOCK,
     SUPERBLOCK,
     SUPERBLOCK_OFFSET,
@@ -38,13 +42,15 @@ from enclave_cc.formats.sealed.erofs_records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Entry", "Inode", "MetadataError", "MetadataReader"]
 
 _MAX_TARGET_BYTES: Final = 4095
 _SECOND_NS: Final = 1_000_000_000
-_FORMATS: Final = (EXTENDED_INODE | LAYOUT_PLAIN << 1, EXTENDED_INODE | LAYOUT_INLINE << 1)
+_FORMATS: Final = tuple(
+    EXTENDED_INODE | layout << 1 for layout in (LAYOUT_PLAIN, LAYOUT_INLINE, LAYOUT_CHUNKED)
+)
 _FIRST_INODE: Final = (SUPERBLOCK_OFFSET + SUPERBLOCK.size) >> INODE_SLOT_BITS
 
 
@@ -54,7 +60,8 @@ class Inode:
     One file of any type.
 
     ``address`` is where its contents begin on the device, in bytes; ``tail_address`` where the last,
-    partial block of a directory or link does if it lies elsewhere, else 0. ``device`` is encoded as the
+    partial block of a directory or link does if it lies elsewhere, else 0. A sparse file has chunks of
+    ``chunk_bytes``, and the list of them at ``address``; for others it is 0. ``device`` is encoded as the
     kernel does (``new_encode_dev``).
     """
 
@@ -70,6 +77,7 @@ class Inode:
     tail_address: int
     device: int
     xattr_bytes: int
+    chunk_bytes: int = 0
 
     @property
     def kind(self) -> int:
@@ -96,8 +104,10 @@ class MetadataReader:
         self.root: int
         self.inodes: int
         self.blocks: int
-        _magic, _features, _block_bits, self.root, self.inodes, self.blocks = SUPERBLOCK.unpack(superblock)
-        ours = (MAGIC, COMPAT_MTIME, BLOCK_BITS, self.root, self.inodes, self.blocks)
+        *_known, self.root, self.inodes, self.blocks, features = SUPERBLOCK.unpack(superblock)
+        self._has_chunks = features == INCOMPAT_CHUNKED
+        features = INCOMPAT_CHUNKED if self._has_chunks else 0
+        ours = (MAGIC, COMPAT_MTIME, BLOCK_BITS, self.root, self.inodes, self.blocks, features)
         if superblock != SUPERBLOCK.pack(*ours):
             raise MetadataError("this is no image of ours, or it uses features that we do not")
 
@@ -119,9 +129,13 @@ class MetadataReader:
         if stat.S_IFMT(mode) not in FILE_TYPES or mtime_ns >= _SECOND_NS or not links:
             raise MetadataError("an inode has impossible attributes")
         xattr_bytes = len(XATTR_HEADER) + (xattrs - 1) * XATTR_ALIGNMENT if xattrs else 0
-        tail = offset + INODE.size + xattr_bytes if form >> 1 == LAYOUT_INLINE else 0
-        address, device = self._union(mode, size, union, tail)
         attributes = (uid, gid, mtime_s, mtime_ns, links, size)
+        behind = offset + INODE.size + xattr_bytes
+        if form >> 1 == LAYOUT_CHUNKED:
+            chunk_bytes = self._chunk_bytes(mode, size, union)
+            return Inode(number, mode, *attributes, behind, 0, 0, xattr_bytes, chunk_bytes)
+        tail = behind if form >> 1 == LAYOUT_INLINE else 0
+        address, device = self._union(mode, size, union, tail)
         return Inode(number, mode, *attributes, address, tail, device, xattr_bytes)
 
     def target(self, inode: Inode) -> bytes:
@@ -135,6 +149,22 @@ class MetadataReader:
         if b"\0" in target:
             raise MetadataError("the target of a symbolic link is malformed")
         return target
+
+    def extents(self, file: Inode, offset: int, size: int) -> Iterator[tuple[int, int]]:
+        """Yield addresses and lengths of a file's contents, which end with the file; address 0 is a hole."""
+        if file.kind != stat.S_IFREG:
+            raise MetadataError("not a regular file")
+        end = min(offset + size, file.size)
+        if not file.chunk_bytes:
+            if offset < end:
+                yield file.address + offset, end - offset
+            return
+        while offset < end:
+            chunk, skipped = divmod(offset, file.chunk_bytes)
+            length = min(file.chunk_bytes - skipped, end - offset)
+            address = self._chunk_address(file, chunk, skipped + length)
+            yield (address + skipped if address else 0), length
+            offset += length
 
     def entries(self, directory: Inode, block: int) -> list[Entry]:
         """Return the entries of one block of a directory, from 0 to ``directory.blocks - 1``."""
@@ -173,6 +203,21 @@ class MetadataReader:
         size = min(BLOCK, directory.size - start)
         in_tail = directory.tail_address and size < BLOCK
         return self._exactly(directory.tail_address if in_tail else directory.address + start, size)
+
+    def _chunk_bytes(self, mode: int, size: int, union: int) -> int:
+        if not self._has_chunks or not stat.S_ISREG(mode) or not size or union > MAX_CHUNK_BITS:
+            raise MetadataError("an inode has an unknown format")
+        return BLOCK << union
+
+    def _chunk_address(self, file: Inode, chunk: int, used_bytes: int) -> int:
+        pointer = self._exactly(file.address + chunk * CHUNK_POINTER.size, CHUNK_POINTER.size)
+        (block,) = CHUNK_POINTER.unpack(pointer)
+        if block == NO_BLOCK:
+            return 0
+        address: int = block << BLOCK_BITS
+        if not 0 < address <= (self.blocks << BLOCK_BITS) - used_bytes:
+            raise MetadataError("contents lie outside of the image")
+        return address
 
     def _union(self, mode: int, size: int, union: int, tail: int) -> tuple[int, int]:
         """Return address and device; the type of a file decides which of them it has."""

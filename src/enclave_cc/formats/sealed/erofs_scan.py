@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES
-from enclave_cc.formats.sealed.erofs_format import BLOCK, INODE, INODE_SLOT_BITS, LAYOUT_INLINE
+from enclave_cc.formats.sealed.erofs_format import (
+    BLOCK,
+    CHUNK_POINTER,
+    INODE,
+    INODE_SLOT_BITS,
+    LAYOUT_CHUNKED,
+    LAYOUT_INLINE,
+    MAX_CHUNK_BITS,
+)
 from enclave_cc.formats.sealed.erofs_records import MetadataError
 
 if TYPE_CHECKING:
@@ -38,12 +46,20 @@ def has_xattrs(read: Callable[[int, int], bytes], metadata: MetadataReader) -> b
             inode = window.inode(position)
         if inode[_SERIAL] != serial:
             raise MetadataError("an inode is not where it belongs")
-        form, xattrs, _mode, _reserved, size, *_rest = INODE.unpack(inode)
+        form, xattrs, _mode, _reserved, size, union, *_rest = INODE.unpack(inode)
         if xattrs:
             return True
-        tail = size % BLOCK if form >> 1 == LAYOUT_INLINE else 0
-        position = (position + INODE.size + tail + _SLOT - 1) & -_SLOT
+        position = (position + INODE.size + _tail(form >> 1, size, union) + _SLOT - 1) & -_SLOT
     return False
+
+
+def _tail(layout: int, size: int, union: int) -> int:
+    """Return how many bytes follow an inode without attributes."""
+    if layout == LAYOUT_INLINE:
+        return size % BLOCK
+    if layout == LAYOUT_CHUNKED:
+        return CHUNK_POINTER.size * -(-size // (BLOCK << min(union, MAX_CHUNK_BITS)))
+    return 0
 
 
 class _Window:

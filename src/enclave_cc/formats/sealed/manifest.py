@@ -35,7 +35,7 @@ NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
 
 _MAGIC: Final = b"enclave-cc sealed image\n"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _PREFIX: Final = _MAGIC + _VERSION.to_bytes(4, "big")
 _HKDF_INFO: Final = b"enclave-cc sealed image, manifest, v1"
 _LENGTH_BYTES: Final = 4

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from enclave_cc.formats.tar.chunked import ChunkedFile
+
 IMPLICIT_DIRECTORY_MODE = stat.S_IFDIR | 0o755
 
 
@@ -17,6 +19,7 @@ class Node:
     __slots__ = (
         "address",
         "children",
+        "chunks",
         "device",
         "gid",
         "mode",
@@ -38,6 +41,7 @@ class Node:
         self.xattrs: Mapping[bytes, bytes] = {}
         self.size = 0
         self.address = 0  # of a file's data, counted from the first byte of the first layer
+        self.chunks: ChunkedFile | None = None  # of a sparse file
         self.target = b""
         self.device = (0, 0)
         self.children: dict[bytes, Child] | None = {} if stat.S_ISDIR(mode) else None

@@ -14,6 +14,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.formats.sealed.node import IMPLICIT_DIRECTORY_MODE, Child, Node, directory_children
+from enclave_cc.formats.tar.chunked import MAX_SPARSE_BYTES
 from enclave_cc.formats.tar.entry import EntryKind
 
 if TYPE_CHECKING:
@@ -65,8 +66,17 @@ class TreeTooLargeError(LayerError):
 class Tree:
     """The merged tree; ``begin_layer`` from the lowest layer upwards, then ``add`` its entries in order."""
 
-    def __init__(self, *, max_nodes: int = MAX_NODES, max_text_bytes: int = MAX_TEXT_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        max_nodes: int = MAX_NODES,
+        max_text_bytes: int = MAX_TEXT_BYTES,
+        max_sparse_bytes: int = MAX_SPARSE_BYTES,
+        max_depth: int = MAX_DEPTH,
+    ) -> None:
         self.root = Node(IMPLICIT_DIRECTORY_MODE)
+        self._max_depth = max_depth
+        self._sparse_left = max_sparse_bytes
         self._nodes_left = max_nodes
         self._text_left = max_text_bytes
         self._layer = -1
@@ -122,6 +132,8 @@ class Tree:
         if len(entry.target) > _MAX_TARGET_BYTES:
             raise LayerError("the target of a symbolic link is too long")
         self._spend(xattr_bytes + len(entry.target))
+        if entry.chunks is not None:
+            self._spend_on_sparse(entry.chunks.cost_bytes)
         node.mode = _TYPES[entry.kind] | entry.mode
         node.uid = entry.uid
         node.gid = entry.gid
@@ -130,6 +142,7 @@ class Tree:
         node.xattrs = entry.xattrs
         node.size = entry.size
         node.address = self._base + entry.data_offset
+        node.chunks = entry.chunks
         node.target = entry.target
         node.device = entry.device
         node.stated_in = self._layer
@@ -248,7 +261,7 @@ class Tree:
             else:
                 done.append(part)
                 nodes.append(child.node if child is not None else None)
-            if len(done) + len(pending) > MAX_DEPTH:
+            if len(done) + len(pending) > self._max_depth:
                 raise LayerError("a path is too deep")
         return done
 
@@ -262,6 +275,11 @@ class Tree:
         self._text_left -= text_bytes
         if self._text_left < 0:
             raise TreeTooLargeError("the image's names and attributes are too long together")
+
+    def _spend_on_sparse(self, stored_bytes: int) -> None:
+        self._sparse_left -= stored_bytes
+        if self._sparse_left < 0:
+            raise TreeTooLargeError("the image's sparse files are too many and too scattered together")
 
 
 def _check_xattrs(xattrs: Mapping[bytes, bytes]) -> int:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 from zlib import adler32
 
 from enclave_cc.formats.tar.entry import TarError
 
 BLOCK: Final = 512
-_FIELDS: Final = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
+# Mode, owner and group are one field here: a layer has few different ones, and they are read once each.
+_FIELDS: Final = struct.Struct("100s24s12s12s8sc100s6s66x16s155s12x")
+_OWNERSHIP: Final = struct.Struct("8s8s8s")
 _BASE256_POSITIVE: Final = 0x80
 _BASE256_NEGATIVE: Final = 0xFF
-
+_USTAR: Final = b"ustar\0"
+# Numbers repeat from header to header; how many different ones are remembered.
+_REMEMBERED: Final = 4096
 
 # Headers whose data describe the next entry: of them only the size matters.
 METADATA: Final = frozenset({b"x", b"g", b"L", b"K"})
 
 
-@dataclass(slots=True)
-class RawHeader:
+class RawHeader(NamedTuple):
     """The fields that matter; extended headers are not yet applied."""
 
     typeflag: bytes
@@ -36,29 +39,23 @@ class RawHeader:
 
 def parse_header(block: bytes) -> RawHeader:
     """Check the checksum and read the fields; TarError if anything is malformed."""
-    (
-        name, mode, uid, gid, size, mtime, checksum, typeflag, link_name,
-        magic, _uname, _gname, major, minor, prefix, _padding,
-    ) = _FIELDS.unpack(block)  # fmt: skip
+    name, ownership, size, mtime, checksum, typeflag, link_name, magic, device, prefix = _FIELDS.unpack(block)
     # The checksum field itself counts as eight spaces.
     if _sum(block) - sum(checksum) + 8 * 0x20 != number(checksum):
         raise TarError("a header's checksum is wrong")
     if typeflag in METADATA:
         return RawHeader(typeflag, number(size))
-    name = text(name)
-    if magic[:6] == b"ustar\0" and prefix[0]:
-        name = text(prefix) + b"/" + name
-    device = (number(major), number(minor)) if typeflag in b"34" else (0, 0)
+    mode, uid, gid = _ownership(ownership)
     return RawHeader(
         typeflag,
         number(size),
-        name,
-        number(mode),
-        number(uid),
-        number(gid),
+        text(name) if magic != _USTAR or not prefix[0] else text(prefix) + b"/" + text(name),
+        mode,
+        uid,
+        gid,
         number(mtime),
-        text(link_name),
-        device,
+        text(link_name) if link_name[0] else b"",
+        (number(device[:8]), number(device[8:])) if typeflag in b"34" else (0, 0),
     )
 
 
@@ -77,6 +74,14 @@ def text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
+@lru_cache(_REMEMBERED)
+def _ownership(fields: bytes) -> tuple[int, int, int]:
+    """Read mode, owner and group."""
+    mode, uid, gid = _OWNERSHIP.unpack(fields)
+    return number(mode), number(uid), number(gid)
+
+
+@lru_cache(_REMEMBERED)
 def number(field: bytes) -> int:
     """Read an octal number, or GNU's base-256 form, which may be negative."""
     digits = field.strip(b" \0")

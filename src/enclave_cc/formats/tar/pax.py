@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.formats.tar.entry import MAX_XATTR_NAME_BYTES, MAX_XATTR_VALUE_BYTES, TarError
+from enclave_cc.formats.tar import sparse_map
+from enclave_cc.formats.tar.entry import (
+    MAX_XATTR_NAME_BYTES,
+    MAX_XATTR_VALUE_BYTES,
+    NO_XATTRS,
+    TarError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 XATTR_PREFIX: Final = b"SCHILY.xattr."
-_SPARSE_PREFIX: Final = b"GNU.sparse."
+SPARSE_NAME: Final = sparse_map.NAME
+# Repeated, in sparse files of version 0.0: the one place where a second record of a key adds to the first.
+_SPARSE_PAIR: Final = (sparse_map.OFFSET, sparse_map.NUMBYTES)
 # A record's length has at most this many digits: records are bounded by the metadata limit of the scanner.
 _MAX_LENGTH_DIGITS: Final = 8
 _DECIMAL: Final = re.compile(rb"[0-9]{1,20}")
@@ -20,11 +28,17 @@ _NS_DIGITS: Final = 9
 _NS_PER_S: Final = 10**_NS_DIGITS
 # Keys that change an entry; in a global header they change every later one, for some readers.
 _EFFECTIVE: Final = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
+_EFFECTIVE_PREFIXES: Final = (XATTR_PREFIX, sparse_map.PREFIX)
 
 
 def parse_records(data: bytes) -> dict[bytes, bytes]:
-    """Read records ``<length> <key>=<value><newline>``; the last one of a key counts."""
+    """
+    Read records ``<length> <key>=<value><newline>``; the last one of a key counts.
+
+    The map of a sparse file in repeated records becomes the single record that replaced them.
+    """
     records: dict[bytes, bytes] = {}
+    pairs: list[tuple[bytes, bytes]] = []
     position = 0
     while position < len(data):
         space = data.find(b" ", position, position + _MAX_LENGTH_DIGITS + 1)
@@ -35,24 +49,36 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
         key, separator, value = data[space + 1 : end - 1].partition(b"=")
         if end > len(data) or end <= space + 1 or data[end - 1 : end] != b"\n" or not separator or not key:
             raise TarError("a PAX record is malformed")
-        records[key] = value
+        if key in _SPARSE_PAIR:
+            pairs.append((key, value))
+        else:
+            records[key] = value
         position = end
-    if _SPARSE_PREFIX in data and any(key.startswith(_SPARSE_PREFIX) for key in records):
-        raise TarError("sparse files are not supported: write the layer without them")
+    if pairs:
+        if sparse_map.MAP in records:
+            raise TarError("a sparse file has two maps")
+        records[sparse_map.MAP] = sparse_map.joined(pairs)
     return records
 
 
 def refuse_effective(records: Mapping[bytes, bytes]) -> None:
     """Refuse a global header that would change entries: readers differ in whether they obey it."""
-    if any(key in _EFFECTIVE or key.startswith(XATTR_PREFIX) for key in records):
+    if any(key in _EFFECTIVE or key.startswith(_EFFECTIVE_PREFIXES) for key in records):
         raise TarError("a global PAX header changes entries")
 
 
-def xattrs(records: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Pick the extended attributes, names without their prefix."""
+def xattrs(records: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+    """
+    Pick the extended attributes, names without their prefix.
+
+    What other archivers write beside them (``LIBARCHIVE.xattr``, ``RHT.security``) is left alone, as
+    containerd leaves it.
+    """
     found = {
         key[len(XATTR_PREFIX) :]: value for key, value in records.items() if key.startswith(XATTR_PREFIX)
     }
+    if not found:
+        return NO_XATTRS
     for name, value in found.items():
         if not 0 < len(name) <= MAX_XATTR_NAME_BYTES or b"\0" in name or len(value) > MAX_XATTR_VALUE_BYTES:
             raise TarError("an extended attribute is out of bounds")

@@ -2,20 +2,34 @@
 Find the entries of a tar stream while it flows past, in pieces of any size.
 
 The scanner sees every byte once and keeps only headers, so its memory does not depend on the
-archive. It is strict where readers of tar differ, because the entries it reports decide what a
-workload runs. It must not interpret paths: that is the tree's task.
+archive; of sparse files it also keeps the bounded rest that no file system could point at. It is strict
+where readers of tar differ, because the entries it reports decide what a workload runs. It must not
+interpret paths: that is the tree's task.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.formats.tar import pax
-from enclave_cc.formats.tar.entry import MAX_OWNER, MAX_PATH_BYTES, EntryKind, TarEntry, TarError
-from enclave_cc.formats.tar.header import BLOCK, METADATA, RawHeader, parse_header, text
+from enclave_cc.formats.tar import pax, sparse_map
+from enclave_cc.formats.tar.chunked import MAX_SPARSE_BYTES, ChunkedFile
+from enclave_cc.formats.tar.entry import (
+    MAX_OWNER,
+    MAX_PATH_BYTES,
+    NO_XATTRS,
+    EntryKind,
+    TarEntry,
+    TarError,
+)
+from enclave_cc.formats.tar.extensions import Extensions
+from enclave_cc.formats.tar.header import BLOCK, METADATA, RawHeader, parse_header
+from enclave_cc.formats.tar.sparse_map import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from enclave_cc.formats.tar.sparse_map import MapReader
 
 # One extended header or long name; the tar reader of the container world has the same limit.
 MAX_METADATA_BYTES: Final = 1 << 20
@@ -28,6 +42,7 @@ _KINDS: Final = {
     b"\0": EntryKind.FILE,
     b"0": EntryKind.FILE,
     b"7": EntryKind.FILE,
+    b"S": EntryKind.FILE,
     b"1": EntryKind.HARD_LINK,
     b"2": EntryKind.SYMBOLIC_LINK,
     b"3": EntryKind.CHARACTER_DEVICE,
@@ -35,8 +50,8 @@ _KINDS: Final = {
     b"5": EntryKind.DIRECTORY,
     b"6": EntryKind.FIFO,
 }
+_OLD_SPARSE: Final = b"S"
 _LINKS: Final = (EntryKind.HARD_LINK, EntryKind.SYMBOLIC_LINK)
-_DEVICES: Final = (EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE)
 _ZEROS: Final = bytes(BLOCK)
 _MTIME_RANGE: Final = range(-(1 << 63), 1 << 63)
 # The kernel's dev_t: 12 bits major, 20 bits minor.
@@ -47,16 +62,24 @@ _MAX_MINOR: Final = (1 << 20) - 1
 class TarScanner:
     """Feed it the stream in order, then ``close()``; any bytes give entries or ``TarError``."""
 
-    def __init__(self, *, max_headers: int = MAX_HEADERS) -> None:
+    def __init__(
+        self,
+        *,
+        max_headers: int = MAX_HEADERS,
+        max_path_bytes: int = MAX_PATH_BYTES,
+        max_sparse_bytes: int = MAX_SPARSE_BYTES,
+    ) -> None:
         self._headers_left = max_headers
+        self._max_path_bytes = max_path_bytes
+        self._sparse_left = max_sparse_bytes
         self._position = 0  # of the next byte to be fed
         self._next = 0  # where the record begins that is wanted next
         self._wanted = BLOCK  # how many bytes of it
         self._partial = bytearray()
-        self._metadata: RawHeader | None = None  # whose payload is wanted next
-        self._records: dict[bytes, bytes] = {}
-        self._long_name: bytes | None = None
-        self._long_link: bytes | None = None
+        # Who takes the next record, if it is not the next header.
+        self._rest: Callable[[bytes], TarEntry | None] | None = None
+        self._extensions = Extensions()
+        self._copying: list[tuple[ChunkedFile, int]] = []
         self._zero_blocks = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[TarEntry]:
@@ -64,8 +87,8 @@ class TarScanner:
         base = self._position
         end = base + len(data)
         while self._zero_blocks < 2:  # noqa: PLR2004 - two zero blocks end an archive
-            start = max(self._next + len(self._partial) - base, 0)
             stop = self._next + self._wanted
+            start = max(self._next + len(self._partial) - base, 0)
             if stop > end:
                 if base + start < end:
                     self._partial += data[start:]
@@ -74,27 +97,27 @@ class TarScanner:
             if self._partial:
                 record = bytes(self._partial) + record
                 self._partial.clear()
-            entry = self._take(record)
+            self._next = stop
+            entry = self._take_header(record) if self._rest is None else self._rest(record)
             if entry is not None:
                 yield entry
+        if self._copying:
+            self._copying = [(file, at) for file, at in self._copying if file.copy(data, base - at)]
         self._position = end
 
     def close(self) -> None:
         """Refuse a stream that ended in the middle of something."""
         if self._zero_blocks:
             return
-        if self._partial or self._metadata is not None or self._position < self._next or self._pending():
+        is_cut = self._partial or self._rest is not None or self._position < self._next
+        if is_cut or self._extensions.pending:
             raise TarError("the archive is cut off")
 
-    def _take(self, record: bytes) -> TarEntry | None:
-        if self._metadata is not None:
-            self._take_metadata(self._metadata, record)
-            return None
+    def _take_header(self, record: bytes) -> TarEntry | None:
         if record == _ZEROS:
-            if self._pending():
+            if self._extensions.pending:
                 raise TarError("an extended header belongs to no entry")
             self._zero_blocks += 1
-            self._next += BLOCK
             return None
         if self._zero_blocks:
             raise TarError("the archive goes on after a zero block")
@@ -105,78 +128,133 @@ class TarScanner:
         if header.typeflag in METADATA:
             self._expect_metadata(header)
             return None
-        return self._entry(header)
-
-    def _pending(self) -> bool:
-        return bool(self._records) or self._long_name is not None or self._long_link is not None
+        extensions = self._extensions
+        if not extensions.pending and header.typeflag != _OLD_SPARSE:
+            return self._plain_entry(header)
+        self._extensions = Extensions()
+        return self._extended_entry(header, extensions, record)
 
     def _expect_metadata(self, header: RawHeader) -> None:
         if not 0 <= header.size <= MAX_METADATA_BYTES:
             raise TarError("an extended header is too large")
-        self._next += BLOCK
         if header.size:
-            self._metadata = header
             self._wanted = _round_up(header.size)
+            self._rest = partial(self._take_metadata, header)
 
     def _take_metadata(self, header: RawHeader, record: bytes) -> None:
-        self._metadata = None
-        self._next += self._wanted
+        self._rest = None
         self._wanted = BLOCK
-        payload = record[: header.size]
-        match header.typeflag:
-            case b"x":
-                if self._records:
-                    raise TarError("an entry has two extended headers")
-                self._records = pax.parse_records(payload)
-            case b"g":
-                pax.refuse_effective(pax.parse_records(payload))
-            case b"L":
-                self._long_name = text(payload)
-            case _:
-                self._long_link = text(payload)
+        self._extensions.add(header.typeflag, record[: header.size])
 
-    def _entry(self, header: RawHeader) -> TarEntry:
-        records, self._records = self._records, {}
-        path = _one_of(self._long_name, records.get(b"path"), header.name)
-        target = _one_of(self._long_link, records.get(b"linkpath"), header.link_name)
-        self._long_name = self._long_link = None
-        size = pax.decimal(records[b"size"]) if records.get(b"size") else header.size
-        kind = _kind(header.typeflag, path, size)
+    def _plain_entry(self, header: RawHeader) -> TarEntry:
+        """Make an entry of a header that nothing came before; most are like this."""
+        typeflag, size, name, mode, uid, gid, mtime, link_name, device = header
+        kind = _kind(typeflag, name, size)
+        # Other kinds carry no data, whatever their size field says.
+        size = size if kind is EntryKind.FILE else 0
+        target = link_name if kind in _LINKS else b""
+        entry = TarEntry(
+            name, kind, self._next, size, mode & 0o7777, uid, gid, mtime, 0, target, device, NO_XATTRS
+        )
+        self._check(entry)
+        self._next += (size + BLOCK - 1) & -BLOCK
+        return entry
+
+    def _extended_entry(self, header: RawHeader, extensions: Extensions, record: bytes) -> TarEntry | None:
+        records = extensions.records
+        path = extensions.path(header.name)
+        target = extensions.target(header.link_name)
+        stored = pax.decimal(records[b"size"]) if records.get(b"size") else header.size
+        kind = _kind(header.typeflag, path, stored)
+        stored = stored if kind is EntryKind.FILE else 0
         mtime_s, mtime_ns = pax.time(records[b"mtime"]) if records.get(b"mtime") else (header.mtime, 0)
         entry = TarEntry(
             path=path,
             kind=kind,
-            data_offset=self._next + BLOCK,
-            # Other kinds carry no data, whatever their size field says.
-            size=size if kind is EntryKind.FILE else 0,
+            data_offset=self._next,
+            size=stored,
             mode=header.mode & 0o7777,
             uid=pax.decimal(records[b"uid"]) if records.get(b"uid") else header.uid,
             gid=pax.decimal(records[b"gid"]) if records.get(b"gid") else header.gid,
             mtime_s=mtime_s,
             mtime_ns=mtime_ns,
             target=target if kind in _LINKS else b"",
-            device=header.device if kind in _DEVICES else (0, 0),
-            xattrs=pax.xattrs(records),
+            device=header.device,
+            xattrs=pax.xattrs(records) if records else NO_XATTRS,
         )
-        _check(entry)
-        self._next += BLOCK + _round_up(entry.size)
+        self._check(entry)
+        if header.typeflag == _OLD_SPARSE or sparse_map.is_sparse(records):
+            return self._sparse_entry(entry, header.typeflag, records, record)
+        self._next += _round_up(stored)
         return entry
+
+    def _sparse_entry(
+        self, entry: TarEntry, typeflag: bytes, records: Mapping[bytes, bytes], record: bytes
+    ) -> TarEntry | None:
+        """Read the map of a sparse file, of which ``entry`` still has the stored size, or wait for it."""
+        stored = entry.size
+        if entry.kind is not EntryKind.FILE:
+            raise TarError("a sparse file is none")
+        if typeflag == _OLD_SPARSE:
+            if sparse_map.is_sparse(records):
+                raise TarError("a sparse file has two maps")
+            old = sparse_map.OldMap(record)
+            entry = entry._replace(size=old.size)
+            if old.is_complete:
+                return self._mapped(entry, old.segments, stored)
+            self._rest = partial(self._take_map, entry, stored, old)
+            return None
+        entry = entry._replace(size=sparse_map.real_size(records))
+        if sparse_map.map_is_in_data(records):
+            self._rest = partial(self._take_map, entry, stored, sparse_map.MapInData())
+            return None
+        return self._mapped(entry, sparse_map.map_in_records(records), stored)
+
+    def _take_map(self, entry: TarEntry, stored: int, reader: MapReader, record: bytes) -> TarEntry | None:
+        segments = reader.add(record)
+        if reader.stored_bytes > stored:
+            raise TarError("a sparse map is larger than its entry")
+        if segments is None:
+            return None
+        self._rest = None
+        return self._mapped(entry, segments, stored - reader.stored_bytes)
+
+    def _mapped(self, entry: TarEntry, segments: Sequence[Segment], stored: int) -> TarEntry:
+        """Complete a sparse file, whose data begin here."""
+        self._check(entry)
+        kept = sparse_map.check(segments, size=entry.size, stored=stored)
+        chunks = None
+        if kept != (Segment(0, entry.size),) and entry.size:
+            chunks = ChunkedFile(entry.size, kept, max_bytes=self._sparse_left)
+            self._sparse_left -= chunks.cost_bytes
+            self._copying.append((chunks, self._next))
+        entry = entry._replace(data_offset=self._next, chunks=chunks)
+        self._next += _round_up(stored)
+        return entry
+
+    def _check(self, entry: TarEntry) -> None:
+        path, kind, _offset, size, _mode, uid, gid, mtime_s, _ns, target, device, _xattrs, _chunks = entry
+        longest = self._max_path_bytes
+        if len(path) > longest or len(target) > longest or b"\0" in path or b"\0" in target:
+            raise TarError("a path is out of bounds")
+        if not path or (not target and kind in _LINKS):
+            raise TarError("an entry has an empty path or target")
+        if not 0 <= size <= MAX_FILE_BYTES:
+            raise TarError("a file's size is out of bounds")
+        if not (0 <= uid <= MAX_OWNER and 0 <= gid <= MAX_OWNER):
+            raise TarError("an owner is out of bounds")
+        if mtime_s not in _MTIME_RANGE:
+            raise TarError("a time is out of bounds")
+        major, minor = device
+        if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
+            raise TarError("a device number is out of bounds")
 
 
 def _round_up(size: int) -> int:
     return (size + BLOCK - 1) & -BLOCK
 
 
-def _one_of(gnu: bytes | None, posix: bytes | None, header: bytes) -> bytes:
-    """Choose between the long forms; with both, readers of tar disagree about what is meant."""
-    if gnu is not None and posix:
-        raise TarError("an entry has two long names")
-    return gnu or posix or header
-
-
 def _kind(typeflag: bytes, path: bytes, size: int) -> EntryKind:
-    if typeflag == b"S":
-        raise TarError("sparse files are not supported: write the layer without them")
     kind = _KINDS.get(typeflag)
     if kind is None:
         raise TarError("an entry has an unknown type")
@@ -186,20 +264,3 @@ def _kind(typeflag: bytes, path: bytes, size: int) -> EntryKind:
             raise TarError("a directory has data")
         return EntryKind.DIRECTORY
     return kind
-
-
-def _check(entry: TarEntry) -> None:
-    for name in (entry.path, entry.target):
-        if len(name) > MAX_PATH_BYTES or b"\0" in name:
-            raise TarError("a path is out of bounds")
-    if not entry.path or (entry.kind in _LINKS and not entry.target):
-        raise TarError("an entry has an empty path or target")
-    if not 0 <= entry.size <= MAX_FILE_BYTES:
-        raise TarError("a file's size is out of bounds")
-    if not (0 <= entry.uid <= MAX_OWNER and 0 <= entry.gid <= MAX_OWNER):
-        raise TarError("an owner is out of bounds")
-    if entry.mtime_s not in _MTIME_RANGE:
-        raise TarError("a time is out of bounds")
-    major, minor = entry.device
-    if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-        raise TarError("a device number is out of bounds")
