@@ -26,6 +26,8 @@ class RegistrySimulator:
         self.uploads = {}
         self.upload_numbers = itertools.count(1)
         self.can_mount = True
+        # pause after each kilobyte of a blob
+        self.trickle_s = 0.0
         # whether a repository denies having blobs that were not pushed to it, as real ones do
         self.hides_blobs = False
         # "" = open, "bearer" or "basic" = asks for the credentials below
@@ -219,10 +221,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _blob(self, digest):
         simulator = self.simulator
-        if simulator.hides_blobs and self.command == "HEAD":
-            return self._answer(404, b"")
         data = simulator.lies.get(digest, simulator.blobs.get(digest))
-        if data is None:
+        if data is None or (simulator.hides_blobs and self.command == "HEAD"):
             return self._answer(404, b"")
         target, simulator.redirect_once = simulator.redirect_once or simulator.redirect_to, ""
         if target:
@@ -230,6 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
         begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
         if begin and not simulator.ignore_range:
             return self._part(data, begin)
+        if simulator.trickle_s and self.command == "GET":
+            return self._trickled(data)
         if simulator.breaks and self.command == "GET":
             return self._broken(data, simulator.breaks.pop(0))
         return self._answer(200, data)
@@ -243,6 +245,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.simulator.breaks:
             return self._broken(data[begin:], self.simulator.breaks.pop(0), 206, {"Content-Range": told})
         return self._answer(206, data[begin:], {"Content-Range": told})
+
+    def _trickled(self, data):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        for start in range(0, len(data), 1024):
+            self.wfile.write(data[start : start + 1024])
+            if self.simulator.finished.wait(self.simulator.trickle_s):
+                return
+        return
 
     def _broken(self, data, size, status=200, headers=None):
         self.send_response(status)

@@ -49,6 +49,8 @@ REMEDIES: Final[dict[str, str]] = {
     ),
     "image-not-encrypted": "name the encrypted image: this one is plain already",
     "recipient-unknown": "name a key id as `enclave-cc image inspect` shows it; the detail lists them",
+    "key-exists": "choose another --key-id, or leave --create-key out to use the key that is there",
+    "proxy-invalid": "correct https_proxy, http_proxy or no_proxy in the environment",
     "recipient-missing": "name a recipient: --key FILE --key-id kbs:///…, or --recipient",
     "manifest-invalid": "build and push the image again: its manifest does not parse",
     "manifest-digest-mismatch": (

@@ -2,32 +2,77 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from enclave_cc.cli.image.files import read
-from enclave_cc.cli.output import show
-from enclave_cc.core.secret import Secret
-from enclave_cc.formats.kbs.resource_uri import ResourceUri
-from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.cli.image.options import PlatformOption
+from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, transferring
+from enclave_cc.cli.image.recipients import RecipientOptions
+from enclave_cc.cli.image.result import show_written
+from enclave_cc.cli.image.talk import say
+from enclave_cc.cli.options import DEFAULT_ADMIN, AdminOption, OutputOption
+from enclave_cc.cli.output import Output
+from enclave_cc.tenant.encryption import Encryption
+from enclave_cc.tenant.encryption import encrypt as encrypt_between
+from enclave_cc.tenant.layer_keys import deterministic as deterministic_keys
+from enclave_cc.tenant.platforms import parse_platform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from enclave_cc.formats.oci.descriptor import Platform
+    from enclave_cc.formats.ocicrypt.wrapping import Recipient
+
+_NOBODY = RecipientOptions()
+_REGISTRY = RegistryOptions()
+_PROGRESS = ProgressOptions()
 
 
 def encrypt(
-    source: Path,
-    target: Path,
+    source: str,
+    target: str,
     *,
-    key: Annotated[Path, Parameter(help="File with the 32-byte wrapping key.")],
-    key_id: Annotated[str, Parameter(help="Where the broker holds that key: kbs:///REPOSITORY/TYPE/TAG.")],
+    to: RecipientOptions = _NOBODY,
+    create_key: Annotated[
+        bool, Parameter(help="Make the key and give it to the broker (--admin) first.", negative="")
+    ] = False,
+    admin: AdminOption = DEFAULT_ADMIN,
+    platform: PlatformOption = (),
+    deterministic: Annotated[
+        bool,
+        Parameter(
+            help="Same layer and key, same bytes: registries keep one copy, and equal layers show.",
+            negative="",
+        ),
+    ] = False,
+    output: OutputOption = Output.TEXT,
+    registry: RegistryOptions = _REGISTRY,
+    progress: ProgressOptions = _PROGRESS,
 ) -> None:
     """
-    Encrypt every layer of the image in the OCI layout SOURCE into a new layout TARGET.
+    Encrypt every layer of the image SOURCE into TARGET.
 
-    Example: `enclave-cc image encrypt app app.enc --key keys/image.key --key-id kbs:///team/keys/app`
+    Both are registry/repository:tag, oci:DIR[:NAME] or oci-archive:FILE[:NAME]; SOURCE also
+    docker-archive:FILE[:REF], as `docker save` writes it.
+
+    Example: `enclave-cc image encrypt docker-archive:app.tar registry.example/team/app:v1
+    --key keys/image.key --key-id kbs:///team/keys/app`
     """
-    recipient = BrokerKey(Secret(read(key)), str(ResourceUri.parse(key_id)))
-    encrypted = encrypt_image(ImageLayout.open(source), ImageLayout.create(target), [recipient])
-    show(f"encrypted {encrypted.digest}")
+    platforms = tuple(map(parse_platform, platform))
+    created = to.create_key(admin) if create_key else None
+    request = _request(to.recipients(created), platforms, steady=deterministic)
+    with transferring(source, target, registry, progress) as transfer:
+        done = encrypt_between(transfer.reader, transfer.writer, request, transfer.work)
+    if done.left_out:
+        say(f"left out {len(done.left_out)} description(s) of the plain image (provenance, package lists)")
+    show_written(
+        target, done.descriptor, output, images=done.images, layers=done.layers, layer_bytes=done.layer_bytes
+    )
+
+
+def _request(recipients: Sequence[Recipient], platforms: tuple[Platform, ...], *, steady: bool) -> Encryption:
+    if not steady:
+        return Encryption(recipients, platforms)
+    keys, recipients = deterministic_keys(recipients)
+    return Encryption(recipients, platforms, keys)

@@ -1,0 +1,183 @@
+"""The image commands as a person calls them: results on stdout, talk on stderr, nothing left by a failure."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.simulators.registry import running_registry
+from tests.tenant.conftest import TARS, image_in
+
+from enclave_cc.cli.main import main
+from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.layers import LayerBuilder
+
+KID = "kbs:///team/keys/app"
+PROGRAM = Path(sys.executable).parent / "enclave-cc"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A directory with an image and two keys, in which commands run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    image_in(ImageLayout.create(tmp_path / "app"))
+    (tmp_path / "image.key").write_bytes(bytes(range(32)))
+    (tmp_path / "next.key").write_bytes(bytes(32))
+    return tmp_path
+
+
+@pytest.fixture
+def run(place, capsys):
+    def call(*arguments, status=0):
+        with pytest.raises(SystemExit) as ended:
+            main(["image", *arguments])
+        captured = capsys.readouterr()
+        assert ended.value.code == status, captured.err
+        return captured
+
+    return call
+
+
+def digest(directory):
+    layout = ImageLayout.open(Path(directory))
+    return str(layout.find().digest)
+
+
+TO = ("--key", "image.key", "--key-id", KID)
+
+
+def test_an_image_goes_around_and_comes_back(run):
+    with running_registry() as simulator:
+        remote = f"{simulator.host}/team/app:v1"
+        plain_http = ("--insecure-http", simulator.host)
+        encrypted = run("encrypt", "app", remote, *TO, *plain_http).out
+        assert encrypted.startswith(f"{remote}@sha256:")
+        copied = run("copy", remote, "oci-archive:app.tar", *plain_http).out
+        assert copied.rpartition("@")[2] == encrypted.rpartition("@")[2]
+        run("decrypt", "oci-archive:app.tar", "oci:back", "--key", "image.key")
+        assert digest("back") == digest("app")
+
+
+def test_the_result_is_one_line_or_one_document(run):
+    text = run("encrypt", "app", "oci:one", *TO, "--deterministic").out
+    assert text == f"oci:one@{digest('one')}\n"
+    document = json.loads(run("encrypt", "app", "oci:two", *TO, "--deterministic", "--output", "json").out)
+    assert document["digest"] == digest("one")
+    assert (document["target"], document["images"], document["layers"]) == ("oci:two", 1, 2)
+
+
+def test_an_image_is_rewrapped_in_place(run):
+    with running_registry() as simulator:
+        remote = f"{simulator.host}/team/app:v1"
+        plain_http = ("--insecure-http", simulator.host)
+        run("encrypt", "app", remote, *TO, *plain_http)
+        simulator.requests.clear()
+        add = ("--add-key", "next.key", "--add-key-id", "kbs:///team/keys/next")
+        told = run(
+            "rewrap", remote, remote, "--key", "image.key", *add, "--remove-recipient", KID, *plain_http
+        )
+        assert "encrypt the image anew" in told.err
+        assert simulator.paths("PATCH") == simulator.paths("POST") == []
+        run("decrypt", remote, "oci:no", "--key", "image.key", *plain_http, status=77)
+        run("decrypt", remote, "oci:back", "--key", "next.key", *plain_http)
+        assert digest("back") == digest("app")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (("encrypt", "app", "oci:x"), 65, "recipient-missing"),
+        (("encrypt", "app", "oci:x", "--key", "image.key"), 65, "recipient-missing"),
+        (("encrypt", "app", "oci:x", "--key-id", KID), 65, "recipient-missing"),
+        (("encrypt", "app", "oci:x", "--key", "none", "--key-id", KID), 65, "file-unusable"),
+        (("encrypt", "app", "oci:x", *TO, "--platform", "linux"), 65, "platform-invalid"),
+        (("encrypt", "none.example/a:b", "oci:x", *TO), 69, "registry-proxy-failed"),
+        (("encrypt", "app", "oci-archive:", *TO), 65, "image-place-invalid"),
+        (("copy", "app", "docker-archive:x:NO NAME"), 65, "reference-invalid"),
+        (("decrypt", "app", "oci:x", "--key", "image.key"), 65, "image-not-encrypted"),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_leaves_nothing(run, place, arguments, status, code):
+    before = sorted(place.iterdir())
+    assert f"[{code}," in run(*arguments, status=status).err
+    assert sorted(place.iterdir()) == before
+
+
+def test_progress_can_be_read_by_a_program(run):
+    told = run("copy", "app", "oci:x", "--progress", "json").err
+    events = [json.loads(line) for line in told.splitlines()]
+    assert [event["event"] for event in events].count("end") == 3
+    assert run("copy", "app", "oci:y", "--quiet").err == ""
+
+
+def test_an_interrupted_command_leaves_nothing(place):
+    """A registry that never ends a blob; the command is interrupted while it waits."""
+    with running_registry() as simulator:
+        remote = f"{simulator.host}/team/app:v1"
+        environment = {**os.environ, "NO_COLOR": "1"}
+        base = [PROGRAM, "image", "copy"]
+        plain_http = ["--insecure-http", simulator.host]
+        subprocess.run([*base, "app", remote, *plain_http], env=environment, check=True, capture_output=True)
+        before = sorted(place.iterdir())
+        simulator.trickle_s = 0.05
+        process = subprocess.Popen(
+            [*base, remote, "oci:x", *plain_http], env=environment, stderr=subprocess.PIPE, cwd=place
+        )
+        deadline = time.monotonic() + 30
+        while sorted(place.iterdir()) == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert sorted(place.iterdir()) == before
+
+
+def test_a_key_is_made_once_and_given_to_the_broker_first(run, place, monkeypatch):
+    from enclave_cc.trustee import admin_access  # noqa: PLC0415  # the broker's side is replaced for this test
+
+    held = {}
+
+    class Client:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def list_resources(self):
+            return tuple(held)
+
+        def put_resource(self, uri, value):
+            held[uri.path] = value
+
+    class Access:
+        @staticmethod
+        def read(path):
+            return Access
+
+        @staticmethod
+        def client():
+            return Client()
+
+    monkeypatch.setattr(admin_access, "AdminAccess", Access)
+    made = ("--create-key", "--key", "made.key", "--key-id", KID)
+    run("encrypt", "app", "oci:x", *made)
+    assert held == {"team/keys/app": (place / "made.key").read_bytes()}
+    assert (place / "made.key").stat().st_mode & 0o777 == 0o600
+    run("decrypt", "oci:x", "oci:back", "--key", "made.key")
+    assert digest("back") == digest("app")
+    assert "[key-exists," in run("encrypt", "app", "oci:y", *made, status=65).err
+    assert not (place / "y").exists()
+
+
+def test_a_saved_image_is_encrypted(run, place):
+    image_in(ImageLayout.create(place / "three"), tars=(*TARS, LayerBuilder().file("c", b"c").tar()))
+    run("copy", "three", "docker-archive:saved.tar:app:v1")
+    run("encrypt", "docker-archive:saved.tar", "oci:x", *TO)
+    run("decrypt", "oci:x", "docker-archive:back.tar:app:v1", "--key", "image.key")
+    assert (place / "back.tar").read_bytes() == (place / "saved.tar").read_bytes()
