@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import os
 import subprocess
 from contextlib import closing
@@ -11,11 +13,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from tests.interop.programs import program, running_debian_registry
+from tests.simulators.sigstore import ISSUER, SIGNER, SigstoreSimulator
 
+from enclave_cc.formats.oci.descriptor import Descriptor
+from enclave_cc.formats.oci.manifest import Manifest
+from enclave_cc.formats.oci.media_types import OCI_MANIFEST
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.signatures.bundle import BUNDLE_MEDIA_TYPE
+from enclave_cc.formats.signatures.claim import SignedClaim
 from enclave_cc.formats.signatures.identity import IdentityRule, SignedIdentity
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.formats.signatures.requirements import KeyTrust, Material, SigstoreSigned
+from enclave_cc.formats.signatures.statement import write_statement
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.key_files import KeyFiles
@@ -175,3 +184,32 @@ def test_signatures_of_both_programs_lie_side_by_side(world):
     for signer in (key, another):
         public = _public_file(world, signer)
         assert all(world.cosign_accepts(public, form) for form in SignatureForm)
+
+
+def test_cosign_accepts_what_our_simulated_sigstore_signs(world):
+    """So the tests of keyless verification do not merely agree with themselves."""
+    sigstore = SigstoreSimulator()
+    bundle = sigstore.sign_statement(write_statement(SignedClaim(world.digest, world.reference.name)))
+    (world.directory / "root.json").write_bytes(sigstore.trusted_root())
+    with open_writer(str(world.reference), lambda: world.client) as writer:
+        _attach(writer, world, json.dumps(bundle).encode())
+    signer = ("--certificate-identity", SIGNER, "--certificate-oidc-issuer", ISSUER)
+    flags = ("--trusted-root", "root.json", "--allow-http-registry", *signer)
+    accepted = world.cosign("verify", *flags, str(world.reference))
+    assert accepted.returncode == 0, accepted.stderr
+    (world.directory / "root.json").write_bytes(SigstoreSimulator().trusted_root())
+    assert world.cosign("verify", *flags, str(world.reference)).returncode != 0
+
+
+def _attach(writer, world, bundle):
+    empty, size = writer.add_blob([b"{}"], 2)
+    blob = writer.add_blob([bundle], len(bundle))
+    body = world.client.manifest(world.reference, digest_or_tag=str(world.digest)).body
+    artifact = Manifest(
+        Descriptor("application/vnd.oci.empty.v1+json", empty, size),
+        (Descriptor(BUNDLE_MEDIA_TYPE, *blob),),
+        subject=Descriptor(OCI_MANIFEST, world.digest, len(body)),
+        artifact_type=BUNDLE_MEDIA_TYPE,
+    )
+    written = writer.add_manifest(artifact.to_bytes(), artifact.media_type)
+    writer.add_referrer(world.digest, dataclasses.replace(written, artifact_type=BUNDLE_MEDIA_TYPE))

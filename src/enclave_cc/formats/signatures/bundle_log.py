@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.formats.oci.edge import decode_base64
 from enclave_cc.formats.signatures.merkle import MAX_PATH
-from enclave_cc.formats.signatures.rekor import InclusionProof, LogEntry
+from enclave_cc.formats.signatures.rekor import MAX_TIME, InclusionProof, LogEntry
 
 if TYPE_CHECKING:
     from enclave_cc.core.fields import Fields
 
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-# What a person would count as "now" for some centuries; larger ones are no times.
-_MAX_TIME: Final = 1 << 40
 
 
 def read_log_entry(fields: Fields) -> LogEntry:
@@ -31,7 +29,7 @@ def read_log_entry(fields: Fields) -> LogEntry:
     promise = fields.object("inclusionPromise")
     promise.only("signedEntryTimestamp")
     integrated = _integer(fields, "integratedTime")
-    if integrated > _MAX_TIME:
+    if integrated > MAX_TIME:
         raise fields.error("integratedTime", "is no time")
     return LogEntry(
         log_id=decode_base64(fields.object("logId").text("keyId"), "logId"),

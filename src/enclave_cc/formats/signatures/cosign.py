@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from enclave_cc.formats.oci.edge import decode_base64, read_object
 from enclave_cc.formats.signatures.claim import MAX_PAYLOAD_BYTES
 from enclave_cc.formats.signatures.detached import Content, DetachedSignature
-from enclave_cc.formats.signatures.rekor import LogEntry
+from enclave_cc.formats.signatures.rekor import MAX_TIME, LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +118,7 @@ def _log_entry(text: str) -> LogEntry:
     payload = fields.object("Payload")
     payload.only("body", "integratedTime", "logIndex", "logID")
     log_id, when = payload.text("logID"), payload.integer("integratedTime")
-    if not _HEX.fullmatch(log_id) or not 0 <= when < 1 << 40:
+    if not _HEX.fullmatch(log_id) or not 0 <= when <= MAX_TIME:
         raise payload.error("logID", "or its time is malformed")
     return LogEntry(
         log_id=bytes.fromhex(log_id),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core import strict_json
 from enclave_cc.formats.signatures import checkpoint, merkle, rekor_body
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from enclave_cc.formats.signatures.detached import DetachedSignature
     from enclave_cc.formats.signatures.public_key import PublicKey
+
+
+# The last second of the year 9999, beyond which times cannot be written.
+MAX_TIME: Final = 253_402_300_799
 
 
 class LogError(ValueError):
@@ -78,15 +82,17 @@ def verify_entry(
     """
     # (1) rekor-types: the log id is the SHA-256 of its SubjectPublicKeyInfo.
     log = _pinned(entry, logs)
-    # (4) Something proves it; (2) the promise; (3) the tree.
+    # (4) Something proves it.
     if not entry.promise and entry.proof is None:
         raise LogError("the log entry has neither a promise nor a proof")
-    if entry.promise:
-        _verify_promise(entry, log.key)
-    if entry.proof is not None:
-        _verify_inclusion(entry, entry.proof, log.key)
-    # (5) What the entry is about.
+    # (2) The promise.
+    if entry.promise and not log.key.has_signed(promised_bytes(entry), entry.promise):
+        raise LogError("the log's promise does not verify")
     try:
+        # (3) The tree.
+        if entry.proof is not None:
+            _verify_inclusion(entry, entry.proof, log.key)
+        # (5) What the entry is about.
         rekor_body.verify_about(entry.body, found, signer_pem)
     except ValueError as error:
         raise LogError(str(error)) from error
@@ -114,18 +120,13 @@ def promised_bytes(entry: LogEntry) -> bytes:
     )
 
 
-def _verify_promise(entry: LogEntry, key: PublicKey) -> None:
-    if not key.has_signed(promised_bytes(entry), entry.promise):
-        raise LogError("the log's promise does not verify")
-
-
 def _verify_inclusion(entry: LogEntry, proof: InclusionProof, key: PublicKey) -> None:
     """RFC 6962, 2.1.1, and the C2SP's tlog-checkpoint: the path leads to a root that the log signed."""
     signed = checkpoint.verify(proof.checkpoint, key)
     if (signed.size, signed.root_hash) != (proof.tree_size, proof.root_hash):
-        raise LogError("the checkpoint is of another tree than the proof")
+        raise ValueError("the checkpoint is of another tree than the proof")
     root = merkle.root_from_path(
         merkle.leaf_hash(entry.body), index=proof.log_index, size=proof.tree_size, path=proof.hashes
     )
     if root != proof.root_hash:
-        raise LogError("the inclusion proof does not lead to the tree's root")
+        raise ValueError("the inclusion proof does not lead to the tree's root")

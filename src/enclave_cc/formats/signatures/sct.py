@@ -38,9 +38,11 @@ def verify_embedded(
         signed = certificate.tbs_precertificate_bytes
     except (ValueError, x509.ExtensionNotFound) as error:
         raise CertificateError("the certificate is in no log of certificates") from error
-    for timestamp in list(found.value)[:_MAX_TIMESTAMPS]:
-        if _is_pinned(timestamp, signed, issuer, logs):
+    try:
+        if any(_is_pinned(one, signed, issuer, logs) for one in list(found.value)[:_MAX_TIMESTAMPS]):
             return
+    except ValueError as error:
+        raise CertificateError("a malformed promise of a log of certificates") from error
     raise CertificateError("no pinned log of certificates promised this one")
 
 

@@ -98,8 +98,9 @@ def _logs(fields: Fields, name: str) -> Iterator[LogKey]:
         key = entry.object("publicKey")
         key.only("rawBytes", "keyDetails", "validFor")
         start, end = _valid_for(key)
+        der = decode_base64(key.text("rawBytes"), "rawBytes")
         try:
-            public = PublicKey.from_der(decode_base64(key.text("rawBytes"), "rawBytes"))
+            public = PublicKey.from_der(der)
         except ValueError:
             continue
         yield LogKey(
