@@ -48,6 +48,8 @@ COMMANDS: Final = (
     ("image", "copy"),
     ("image", "push"),
     ("image", "inspect"),
+    ("image", "keyprovider"),
+    ("image", "keyprovider", "serve"),
     ("kbs",),
     ("kbs", "init"),
     ("kbs", "serve"),

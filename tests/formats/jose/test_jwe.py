@@ -170,8 +170,22 @@ def test_brokers_do_not_send_the_general_form(key):
 
 def test_a_recipient_beside_the_list_of_recipients_is_refused(key):
     message = general(key, P256)
-    with pytest.raises(JoseError, match="plain flattened"):
+    with pytest.raises(JoseError, match="beside the list"):
         jwe.unseal({**message, "encrypted_key": "AA"}, key, jwe.LAYER_KEYS)
+    with pytest.raises(JoseError, match="plain flattened"):
+        jwe.unseal({**message, "header": {}}, key, jwe.LAYER_KEYS)
+
+
+def test_the_first_recipients_key_may_be_repeated_beside_the_list(key):
+    message = general(key, P256)
+    repeated = {**message, "encrypted_key": message["recipients"][0]["encrypted_key"]}
+    assert jwe.unseal(repeated, key, jwe.LAYER_KEYS) == b"secret"
+
+
+def test_a_message_for_nobody_opens_for_nobody():
+    message = general(P256, RSA)
+    with pytest.raises(JoseError, match="no or too many"):
+        jwe.unseal({**message, "recipients": []}, P256, jwe.LAYER_KEYS)
 
 
 def test_more_recipients_than_anybody_writes_are_refused():

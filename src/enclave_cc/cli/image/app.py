@@ -18,6 +18,8 @@ COMMANDS: Final = (
     ("push", "Push an image from an OCI layout, its signatures with it."),
     ("inspect", "Show how an image is encrypted and signed."),
 )
+# Groups have an ``app`` of their own.
+GROUPS: Final = (("keyprovider", "Wrap layer keys for skopeo and other tools that call a key provider."),)
 
 
 def image_app(chosen: str) -> App:
@@ -25,5 +27,8 @@ def image_app(chosen: str) -> App:
     app = App(name="image", help="Encrypt, sign, copy, inspect and check images.")
     for name, summary in COMMANDS:
         target = f"enclave_cc.cli.image.{name}:{name}"
+        app.command(target, name=name, help=None if name == chosen else summary)
+    for name, summary in GROUPS:
+        target = f"enclave_cc.cli.image.{name}:app"
         app.command(target, name=name, help=None if name == chosen else summary)
     return app

@@ -98,7 +98,7 @@ def _unseal(fields: Fields, key: PrivateKey, profile: Profile) -> bytes:
         raise JoseError("the message has members that are not understood")
     if not fields.has("recipients"):
         return _open(fields, fields, key, profile)
-    problem = JoseError("the message is for nobody")
+    problem = JoseError("")
     for recipient in _recipients(fields, profile):
         try:
             return _open(fields, Fields(recipient, "jwe.recipients"), key, profile)
@@ -108,12 +108,19 @@ def _unseal(fields: Fields, key: PrivateKey, profile: Profile) -> bytes:
 
 
 def _recipients(fields: Fields, profile: Profile) -> list[object]:
-    """Return the recipients of the general form; there are few, and none stands beside them (§7.2.1)."""
+    """
+    Return the recipients of the general form (§7.2.1); there are few, and none stands beside them.
+
+    Go programs repeat the first one's key there, although the specification forbids it.
+    """
     recipients = fields.array("recipients")
-    if not profile.general or fields.has("encrypted_key") or fields.has("header"):
+    if not profile.general or fields.has("header"):
         raise JoseError("the message is not a plain flattened JWE")
-    if len(recipients) > _MAX_RECIPIENTS:
-        raise JoseError("the message has too many recipients")
+    if not 1 <= len(recipients) <= _MAX_RECIPIENTS:
+        raise JoseError("the message has no or too many recipients")
+    beside = fields.raw("encrypted_key")
+    if beside is not None and beside != Fields(recipients[0], "jwe.recipients").text("encrypted_key"):
+        raise JoseError("the message has another recipient beside the list")
     return recipients
 
 
