@@ -92,7 +92,9 @@ REMEDIES: Final[dict[str, str]] = {
     "diff-id-mismatch": (
         "build and push the image again: a layer's content is not what its configuration says"
     ),
-    "cache-blob-refused": "try again: the node's copy was wrong and the next attempt asks the registry",
+    "cache-blob-refused": (
+        "try again: the node's copy or a mirror's was wrong, and the next attempt asks elsewhere"
+    ),
     "signature-missing": (
         "sign the image (enclave-cc image sign) and push the signature to the same repository"
     ),

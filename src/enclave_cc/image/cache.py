@@ -2,35 +2,37 @@
 The node's blob cache and the registry behind it, as one source of unchecked bytes.
 
 The cache is the host's: its files are claims like everything else. What it cannot do is make a
-pull fail for good: after a blob from it was found wrong, the registry is asked from then on.
+pull fail for good: after a blob from it was found wrong, the registry is asked from then on. What
+had to be fetched is left there for other pods, if it is ciphertext; plaintext never is.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
+from enclave_cc.core.errors import RefusedError
+from enclave_cc.formats.oci.media_types import LayerMediaType
 from enclave_cc.image.ports import FallibleRegistry
+from enclave_cc.transport.blob_directory import BlobDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from enclave_cc.core.digest import Digest
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
     from enclave_cc.image.ports import Registry
-
-_CHUNK_BYTES: Final = 256 << 10
+    from enclave_cc.transport.blob_directory import Incoming
 
 
 class BlobCache:
-    """Reads ``<directory>/<algorithm>/<hex>``; remembers which blobs were wrong. One per agent."""
+    """Reads the node's directory and adds to it where it may; remembers which blobs were wrong."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._directory = BlobDirectory(directory)
         self._wrong: set[Digest] = set()
         self._lock = threading.Lock()
 
@@ -39,23 +41,37 @@ class BlobCache:
         with self._lock:
             if descriptor.digest in self._wrong:
                 return None
-        path = self._directory / descriptor.digest.algorithm / descriptor.digest.hex
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != descriptor.size:
-            os.close(file)
-            return None
-        return _read(file)
+        return self._directory.open(descriptor.digest, descriptor.size)
 
     def reject(self, digest: Digest) -> bool:
         """Never serve a blob again; tell whether it would have been served."""
         with self._lock:
             known = digest in self._wrong
             self._wrong.add(digest)
+        self._directory.remove(digest)
         return not known
+
+    def filled(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass a blob through and keep it if it is what it should be; a cache that cannot is no obstacle."""
+        writing = ExitStack()
+        try:
+            blob = self._begin(descriptor, writing)
+            for chunk in chunks:
+                if blob is not None and not _written(blob, chunk):
+                    blob = None
+                yield chunk
+            if blob is not None:
+                with suppress(RefusedError):
+                    blob.keep()
+        finally:
+            with suppress(OSError):
+                writing.close()
+
+    def _begin(self, descriptor: Descriptor, writing: ExitStack) -> Incoming | None:
+        try:
+            return writing.enter_context(self._directory.incoming(descriptor.digest))
+        except OSError:
+            return None
 
 
 class CacheThenRegistry:
@@ -69,11 +85,12 @@ class CacheThenRegistry:
     def open(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
         """Stream a blob's bytes, unchecked."""
         cached = self._cache.open(descriptor)
-        if cached is None:
-            self._from_cache.discard(descriptor.digest)
-            return self._registry.blob(reference, str(descriptor.digest))
-        self._from_cache.add(descriptor.digest)
-        return cached
+        if cached is not None:
+            self._from_cache.add(descriptor.digest)
+            return cached
+        self._from_cache.discard(descriptor.digest)
+        fetched = self._registry.blob(reference, str(descriptor.digest))
+        return self._cache.filled(descriptor, fetched) if _is_encrypted(descriptor) else fetched
 
     def reject(self, descriptor: Descriptor) -> bool:
         """Hear that the bytes were wrong; after the cache the registry, after a mirror another place."""
@@ -84,14 +101,17 @@ class CacheThenRegistry:
         return True
 
 
-def _read(file: int) -> Iterator[bytes]:
-    """Read to the end; a file that fails midway reads as a short one, which the caller notices."""
-    with os.fdopen(file, "rb", buffering=0) as stream:
-        while True:
-            try:
-                chunk = stream.read(_CHUNK_BYTES)
-            except OSError:
-                return
-            if not chunk:
-                return
-            yield chunk
+def _is_encrypted(descriptor: Descriptor) -> bool:
+    try:
+        return LayerMediaType.parse(descriptor.media_type).encrypted
+    except ValueError:
+        return False
+
+
+def _written(blob: Incoming, chunk: bytes) -> bool:
+    """Write a piece; a full disk or a blob that is too large ends the keeping, not the fetching."""
+    try:
+        blob.write(chunk)
+    except (OSError, RefusedError):
+        return False
+    return True

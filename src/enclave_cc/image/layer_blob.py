@@ -52,22 +52,26 @@ class LayerBlob:
         self._progress = progress
 
     def spooled(self, reservation: Reservation) -> Iterator[bytes]:
-        """Yield the blob after all of it was checked; a cache that lied is replaced by the registry."""
-        mark = self._checks.mark()
-        try:
-            spool = list(self._checked())
-        except RefusedError as error:
-            if not self._ask_elsewhere():
-                raise
-            wrong = str(self._descriptor.digest)
-            damaged = Finding("image.layer.cache", Outcome.SKIPPED, wrong, error.detail)
-            self._checks.begin_again(mark, damaged)
-            spool = list(self._checked())
+        """Yield the blob after all of it was checked; a cache or a mirror that lied is asked once."""
+        spool = self._spool()
         spool.reverse()
         while spool:
             chunk = spool.pop()
             yield chunk
             reservation.release(len(chunk))
+
+    def _spool(self) -> list[bytes]:
+        mark = self._checks.mark()
+        while True:
+            try:
+                return list(self._checked())
+            except RefusedError as error:
+                # Whoever lied is not asked again, so that this ends.
+                if not self._ask_elsewhere():
+                    raise
+                wrong = str(self._descriptor.digest)
+                damaged = Finding("image.layer.cache", Outcome.SKIPPED, wrong, error.detail)
+                self._checks.begin_again(mark, damaged)
 
     def streamed(self) -> Iterator[bytes]:
         """Yield bytes before the end was seen; read and checked in a thread, a few pieces ahead."""
@@ -82,7 +86,7 @@ class LayerBlob:
                 raise
             raise UnavailableError(
                 "cache-blob-refused",
-                "the node's copy of a layer is damaged",
+                "a copy of a layer is damaged",
                 stage=Stage.FETCH,
                 detail=error.detail,
                 findings=error.findings,

@@ -28,11 +28,15 @@ _PATHS: Final = (
     "snapshot_root",
     "snapshot_socket",
 )
+# Files of container tools and addresses with which the prefetch reaches registries.
+_OPTIONAL_PATHS: Final = ("registry_credentials", "registries_conf", "registry_ca")
+_PROXIES: Final = ("https_proxy", "http_proxy")
+_LISTS: Final = ("host_images", "insecure_http_registries", "no_proxy")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """Paths of this node, the images its own containerd unpacks, and registries without TLS."""
+    """Paths of this node, the images its own containerd unpacks, and how its prefetch reaches registries."""
 
     state: Path
     runc: Path
@@ -46,18 +50,30 @@ class NodeConfig:
     snapshot_socket: Path
     host_images: tuple[str, ...] = ()
     insecure_http_registries: tuple[str, ...] = ()
+    registry_credentials: Path | None = None
+    registries_conf: Path | None = None
+    registry_ca: Path | None = None
+    https_proxy: str = ""
+    http_proxy: str = ""
+    no_proxy: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
         """Read the JSON text; raise ``InvalidInputError`` (``node-config-invalid``)."""
         try:
             fields = Fields(loads(text, max_bytes=_MAX_BYTES), "node")
-            fields.only(*_PATHS, "host_images", "insecure_http_registries")
+            fields.only(*_PATHS, *_OPTIONAL_PATHS, *_PROXIES, *_LISTS)
             paths = {name: _path(fields, name) for name in _PATHS}
             return cls(
                 **paths,
                 host_images=_prefixes(fields),
                 insecure_http_registries=fields.texts("insecure_http_registries"),
+                no_proxy=fields.texts("no_proxy"),
+                registry_credentials=_optional_path(fields, "registry_credentials"),
+                registries_conf=_optional_path(fields, "registries_conf"),
+                registry_ca=_optional_path(fields, "registry_ca"),
+                https_proxy=fields.text("https_proxy", default=""),
+                http_proxy=fields.text("http_proxy", default=""),
             )
         except (InvalidJsonError, FieldError) as error:
             raise _invalid(str(error)) from error
@@ -74,8 +90,9 @@ class NodeConfig:
     def to_json(self) -> bytes:
         """Write what ``parse`` reads."""
         members: dict[str, object] = {name: str(getattr(self, name)) for name in _PATHS}
-        members["host_images"] = list(self.host_images)
-        members["insecure_http_registries"] = list(self.insecure_http_registries)
+        members |= {name: list(getattr(self, name)) for name in _LISTS}
+        optional = {name: getattr(self, name) for name in (*_OPTIONAL_PATHS, *_PROXIES)}
+        members |= {name: str(value) for name, value in optional.items() if value}
         return canonical(members)
 
     @property
@@ -89,6 +106,10 @@ def _path(fields: Fields, name: str) -> Path:
     if not path.is_absolute():
         raise fields.error(name, "is not an absolute path")
     return path
+
+
+def _optional_path(fields: Fields, name: str) -> Path | None:
+    return _path(fields, name) if fields.has(name) else None
 
 
 def _prefixes(fields: Fields) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ class MirroredRegistry:
         self._health = health
         # Which mirrors a blob came from: the ones to blame if it was wrong.
         self._gave: dict[str, set[str]] = {}
+        self._liars: set[str] = set()
 
     def close(self) -> None:
         """Drop the connections."""
@@ -136,15 +137,17 @@ class MirroredRegistry:
         gave = self._gave.pop(descriptor_digest, set())
         for registry in gave:
             self._health.failed(registry)
+        # However long this pull takes, it ends.
+        self._liars |= gave
         return bool(gave)
 
     def _endpoints(self, reference: Reference) -> list[Reference]:
         """List the mirrors worth asking, and last the place that has the last word."""
         *mirrors, own = self._registries.endpoints(reference)
-        return [
-            *(mirror.reference for mirror in mirrors if self._health.good(mirror.reference.registry)),
-            own.reference,
-        ]
+        return [*(mirror.reference for mirror in mirrors if self._usable(mirror.reference)), own.reference]
+
+    def _usable(self, mirror: Reference) -> bool:
+        return mirror.registry not in self._liars and self._health.good(mirror.registry)
 
     def _go_on(self, mirror: Reference, error: EnclaveCcError, tried: _Tried) -> None:
         """Note why a mirror did not do, or raise again what no other place could mend."""

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from enclave_cc.formats.messages.node import NODE_SERVICE
-from enclave_cc.node.daemon.blob_cache import BlobCache
 from enclave_cc.node.daemon.containerd_client import ContainerdClient
 from enclave_cc.node.daemon.named_user import NamedUser
 from enclave_cc.node.daemon.node_service import NodeService
 from enclave_cc.node.daemon.prefetch import Prefetch
+from enclave_cc.node.daemon.registries import NodeRegistries
 from enclave_cc.node.daemon.snapshot_policy import SnapshotPolicy
 from enclave_cc.node.daemon.snapshot_store import SnapshotStore
 from enclave_cc.node.daemon.snapshots_service import SnapshotsService
 from enclave_cc.node.daemon.snapshotter import Snapshotter
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.transport.blob_directory import BlobDirectory
+from enclave_cc.transport.patience import Patience
 from enclave_cc.transport.ttrpc_server import TtrpcServer
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from enclave_cc.node.config import NodeConfig
-
-# One slow download is one worker less for every pod of the node; the agent fetches what is given up here.
-_DOWNLOAD_S: Final = 1800.0
 
 
 class NodeDaemon:
@@ -52,11 +51,15 @@ class NodeDaemon:
         config = self._config
         for directory in (config.snapshot_root, config.snapshot_socket.parent, config.node_socket.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        registry = RegistryClient(insecure_http=config.insecure_http_registries, blob_deadline_s=_DOWNLOAD_S)
-        parts.callback(registry.close)
+        stopping = threading.Event()
+        registries = NodeRegistries(config, Patience(cancelled=stopping))
+        parts.callback(registries.close)
+        parts.callback(stopping.set)
         containerd = ContainerdClient(config.containerd_socket)
         parts.callback(containerd.close)
-        prefetch = Prefetch(BlobCache(config.blobs), registry.blob)
+        blobs = BlobDirectory(config.blobs)
+        blobs.create()
+        prefetch = Prefetch(blobs, registries)
         parts.callback(prefetch.close)
         store = SnapshotStore(config.snapshot_root / "snapshots.db")
         parts.callback(store.close)

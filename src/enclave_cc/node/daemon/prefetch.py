@@ -10,19 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import EnclaveCcError, Stage, UnavailableError
+from enclave_cc.core.errors import EnclaveCcError, RefusedError, Stage, UnavailableError
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.node.daemon.snapshot_record import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from enclave_cc.node.daemon.blob_cache import BlobCache
-
-    OpenBlob = Callable[[Reference, str], Iterator[bytes]]
+    from enclave_cc.transport.blob_directory import BlobDirectory
 
 _LOG: Final = logging.getLogger(__name__)
 # As many downloads as containerd runs by default.
@@ -35,12 +33,24 @@ _MAX_WAITING: Final = 16
 _MAX_LAYERS: Final = 64
 
 
+class FetchedFrom(Protocol):
+    """The registries of one fetch."""
+
+    def blob(self, reference: Reference, descriptor_digest: str) -> Iterator[bytes]:
+        """Stream a blob's bytes, unchecked."""
+
+    def reject(self, descriptor_digest: str) -> bool:
+        """Hear that a blob was wrong; tell whether asking again may give another one."""
+
+
 class Prefetch:
     """Downloads by digest, each at most once at a time."""
 
-    def __init__(self, cache: BlobCache, open_blob: OpenBlob, *, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self, cache: BlobDirectory, open_registries: Callable[[], FetchedFrom], *, wait_s: float = WAIT_S
+    ) -> None:
         self._cache = cache
-        self._open_blob = open_blob
+        self._open_registries = open_registries
         self._wait_s = wait_s
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prefetch")
         self._under_way: dict[Digest, Future[None]] = {}
@@ -91,13 +101,24 @@ class Prefetch:
         fields = {"image": str(reference), "digest": str(digest)}
         try:
             if not self._cache.touch(digest):
-                self._cache.store(digest, self._until_closed(self._open_blob(reference, str(digest))))
+                self._store(reference, digest, self._open_registries())
             _LOG.info("prefetched", extra={"fields": fields})
         except (EnclaveCcError, OSError) as error:
             _LOG.warning("prefetch-failed", extra={"fields": fields | {"error": str(error)}})
         finally:
             with self._lock:
                 self._under_way.pop(digest, None)
+
+    def _store(self, reference: Reference, digest: Digest, registries: FetchedFrom) -> None:
+        while True:
+            try:
+                self._cache.store(digest, self._until_closed(registries.blob(reference, str(digest))))
+            except RefusedError:
+                # A mirror that lied is not asked again, so that this ends.
+                if not registries.reject(str(digest)):
+                    raise
+            else:
+                return
 
     def _until_closed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:

@@ -104,7 +104,8 @@ def _mounts(
         _bind("/run/enclave-cc", pod.run, "rw"),
         _bind("/run/platform/platform.sock", settings.platform_socket, "rw"),
         _bind("/sealed", pod.sealed, "rw"),
-        _bind("/blobs", blobs, "ro"),
+        # Shared with other pods' agents: what one leaves there, another believes no more than the network.
+        _bind("/blobs", blobs, "rw"),
     ]
     resolver = _resolver(sandbox)
     if resolver and os.path.lexists(rootfs + _RESOLV_CONF):

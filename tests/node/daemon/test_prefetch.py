@@ -1,4 +1,4 @@
-"""The ciphertext cache and the prefetch that fills it."""
+"""The prefetch that fills the cache of ciphertext."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import time
 import pytest
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
-from enclave_cc.node.daemon.blob_cache import BlobCache
+from enclave_cc.core.errors import Stage, UnavailableError
 from enclave_cc.node.daemon.prefetch import Prefetch
 from enclave_cc.node.daemon.snapshot_record import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL
+from enclave_cc.transport.blob_directory import BlobDirectory
 
 BLOB = b"ciphertext" * 100
 DIGEST = Digest.of(BLOB)
@@ -28,58 +28,34 @@ class Registry:
         self.asked = []
         self.may_answer = threading.Event()
         self.may_answer.set()
+        self.rejected = []
+
+    def opened(self):
+        return self
+
+    def reject(self, digest):
+        self.rejected.append(digest)
+        return self.blobs.pop(f"mirror of {digest}", None) is not None
 
     def blob(self, reference, digest):
         self.asked.append(digest)
         self.may_answer.wait(10)
         if digest not in self.blobs:
             raise UnavailableError("registry-unavailable", "no answer", stage=Stage.FETCH)
-        yield self.blobs[digest][:5]
-        yield self.blobs[digest][5:]
+        blob = self.blobs.get(f"mirror of {digest}", self.blobs[digest])
+        yield blob[:5]
+        yield blob[5:]
 
 
 @pytest.fixture
 def cache(tmp_path):
-    return BlobCache(tmp_path, max_bytes=3000, max_blob_bytes=2000)
-
-
-def test_a_blob_is_stored_under_its_digest(cache, tmp_path):
-    cache.store(DIGEST, [BLOB])
-    assert (tmp_path / "sha256" / DIGEST.hex).read_bytes() == BLOB
-    assert cache.touch(DIGEST)
-
-
-@pytest.mark.parametrize(
-    ("chunks", "code"),
-    [([b"other bytes"], "digest-mismatch"), ([bytes(1500), bytes(1500)], "blob-too-large")],
-)
-def test_what_does_not_deserve_its_name_is_not_kept(cache, tmp_path, chunks, code):
-    with pytest.raises(RefusedError) as caught:
-        cache.store(DIGEST, chunks)
-    assert caught.value.code == code
-    assert list((tmp_path / "sha256").iterdir()) == []
-
-
-def test_an_interrupted_download_leaves_nothing_after_a_restart(tmp_path):
-    BlobCache(tmp_path)
-    (tmp_path / "sha256" / ".incoming-x").write_bytes(b"half")
-    BlobCache(tmp_path)
-    assert list((tmp_path / "sha256").iterdir()) == []
-
-
-def test_the_least_recently_used_blob_goes_first(cache):
-    blobs = [bytes([number]) * 1000 for number in range(4)]
-    digests = [Digest.of(blob) for blob in blobs]
-    for digest, blob in list(zip(digests, blobs, strict=True))[:3]:
-        cache.store(digest, [blob])
-        time.sleep(0.02)
-    cache.touch(digests[0])
-    cache.store(digests[3], [blobs[3]])
-    assert [cache.touch(digest) for digest in digests] == [True, False, True, True]
+    directory = BlobDirectory(tmp_path, max_bytes=3000, max_blob_bytes=2000)
+    directory.create()
+    return directory
 
 
 def test_prefetch_stores_the_layer_before_it_returns(cache):
-    prefetch = Prefetch(cache, Registry(BLOB).blob)
+    prefetch = Prefetch(cache, Registry(BLOB).opened)
     prefetch.layer(labels())
     assert cache.touch(DIGEST)
     prefetch.close()
@@ -88,7 +64,7 @@ def test_prefetch_stores_the_layer_before_it_returns(cache):
 def test_later_layers_are_begun_at_once_and_each_layer_is_fetched_once(cache):
     other = b"other" * 10
     registry = Registry(BLOB, other)
-    prefetch = Prefetch(cache, registry.blob)
+    prefetch = Prefetch(cache, registry.opened)
     prefetch.layer(labels(DIGEST, Digest.of(other)))
     prefetch.layer(labels(Digest.of(other)))
     assert sorted(registry.asked) == sorted(registry.blobs)
@@ -97,7 +73,7 @@ def test_later_layers_are_begun_at_once_and_each_layer_is_fetched_once(cache):
 
 def test_a_registry_that_fails_or_lies_is_not_fatal(cache):
     registry = Registry()
-    prefetch = Prefetch(cache, registry.blob)
+    prefetch = Prefetch(cache, registry.opened)
     prefetch.layer(labels())
     registry.blobs[str(DIGEST)] = b"a lie"
     prefetch.layer(labels())
@@ -106,10 +82,20 @@ def test_a_registry_that_fails_or_lies_is_not_fatal(cache):
     prefetch.close()
 
 
+def test_after_a_mirror_that_lied_another_place_is_asked(cache):
+    registry = Registry(BLOB)
+    registry.blobs[f"mirror of {DIGEST}"] = b"a lie"
+    prefetch = Prefetch(cache, registry.opened)
+    prefetch.layer(labels())
+    assert cache.touch(DIGEST)
+    assert registry.rejected == [str(DIGEST)]
+    prefetch.close()
+
+
 def test_waiting_for_a_slow_registry_is_bounded_and_the_download_goes_on(cache):
     registry = Registry(BLOB)
     registry.may_answer.clear()
-    prefetch = Prefetch(cache, registry.blob, wait_s=0.05)
+    prefetch = Prefetch(cache, registry.opened, wait_s=0.05)
     prefetch.layer(labels())
     assert not cache.touch(DIGEST)
     registry.may_answer.set()
@@ -125,7 +111,7 @@ def test_waiting_for_a_slow_registry_is_bounded_and_the_download_goes_on(cache):
 )
 def test_labels_that_make_no_sense_are_ignored(cache, forged):
     registry = Registry(BLOB)
-    prefetch = Prefetch(cache, registry.blob)
+    prefetch = Prefetch(cache, registry.opened)
     prefetch.layer(forged)
     assert registry.asked == []
     prefetch.close()
@@ -134,6 +120,9 @@ def test_labels_that_make_no_sense_are_ignored(cache, forged):
 class Dripping:
     """A registry that answers for as long as one listens."""
 
+    def opened(self):
+        return self
+
     def blob(self, reference, digest):
         while True:
             time.sleep(0.01)
@@ -141,7 +130,7 @@ class Dripping:
 
 
 def test_a_registry_that_never_ends_does_not_keep_the_daemon_from_stopping(cache):
-    prefetch = Prefetch(cache, Dripping().blob, wait_s=20)
+    prefetch = Prefetch(cache, Dripping().opened, wait_s=20)
     waiting = threading.Thread(target=prefetch.layer, args=(labels(),))
     waiting.start()
     time.sleep(0.1)
@@ -157,7 +146,7 @@ def test_slow_registries_do_not_hold_up_every_call(cache, monkeypatch):
     monkeypatch.setattr("enclave_cc.node.daemon.prefetch._MAX_WAITING", 1)
     registry = Registry(BLOB)
     registry.may_answer.clear()
-    prefetch = Prefetch(cache, registry.blob, wait_s=20)
+    prefetch = Prefetch(cache, registry.opened, wait_s=20)
     waiting = threading.Thread(target=prefetch.layer, args=(labels(),))
     waiting.start()
     time.sleep(0.1)
