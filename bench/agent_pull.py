@@ -7,6 +7,7 @@ and says what that took. Its peak memory is the operating system's figure for th
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import secrets
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 # Only because the agent has all of it in memory.
 import enclave_cc.enclave.agent.serve  # noqa: F401
 from enclave_cc.core.secret import Secret
+from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
 from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
 from enclave_cc.image.layer_key import KeyRing
-from enclave_cc.image.pull import open_layer, verify_image
+from enclave_cc.image.progress import Progress
+from enclave_cc.image.pull import verify_image
 from enclave_cc.transport.registry import RegistryClient
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ class _Resources:
 
 def main() -> int:
     """Load, wait, pull, report."""
+    gc.freeze()
     print("ready", flush=True)
     order = json.loads(sys.stdin.readline())
     begun, cpu = time.perf_counter(), time.process_time()
@@ -75,9 +79,9 @@ def _pull(order: dict[str, Any]) -> None:
         fdk=Secret.random(),
         binding=Binding("pod", "container", str(image.manifest_digest)),
     )
-    keys = KeyRing(resources)
-    for layer in image.layers:
-        writer.add_layer(open_layer(layer, source=source, keys=keys))
+    work = LayerWork(source, KeyRing(resources))
+    progress = Progress().expect([layer.descriptor.size for layer in image.layers])
+    seal_layers(image.layers, progress, writer, work)
     writer.finish()
     registry.close()
 

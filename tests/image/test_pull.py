@@ -11,7 +11,7 @@ from enclave_cc.core.findings import Outcome
 from enclave_cc.formats.oci.descriptor import Descriptor, Platform
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest
-from enclave_cc.formats.oci.media_types import OCI_MANIFEST
+from enclave_cc.formats.oci.media_types import OCI_INDEX
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.cosign import (
     PAYLOAD_MEDIA_TYPE,
@@ -240,6 +240,8 @@ def test_a_layer_of_an_unknown_kind_is_bad_input(world):
         (Limits(config_bytes=100), "image.limit.config-bytes"),
         (Limits(layers=1), "image.limit.layers"),
         (Limits(compressed_layer_bytes=1000), "image.limit.layer-bytes"),
+        (Limits(compressed_image_bytes=300_100), "image.limit.image-bytes"),
+        (Limits(document_depth=2), "image.limit.document-depth"),
     ],
 )
 def test_an_image_beyond_a_limit_is_refused(world, limits, rule):
@@ -286,13 +288,25 @@ def test_an_index_cannot_smuggle_a_manifest_that_it_does_not_name(world):
     _refused(world, "manifest-digest-mismatch", "image.manifest.digest")
 
 
-def test_an_index_in_an_index_is_refused(world):
-    index_digest = _publish_index(world, sign_index=True)
-    entry = Descriptor(OCI_MANIFEST, index_digest, 1, {}, Platform("linux", "amd64"))
-    world.registry.put_manifest(world.reference, "1", Index((entry,)).to_bytes(), "")
-    with pytest.raises(InvalidInputError) as caught:
-        world.verify()
-    assert caught.value.code == "manifest-invalid"
+def _wrap_index(world, digest):
+    """Put the image behind one index more; return that index's digest."""
+    entry = Descriptor(OCI_INDEX, digest, 1, {}, Platform("linux", "amd64"))
+    body = Index((entry,)).to_bytes()
+    for tag in ("1", str(Digest.of(body))):
+        world.registry.put_manifest(world.reference, tag, body, "")
+    return Digest.of(body)
+
+
+def test_an_index_in_an_index_is_followed(world):
+    _wrap_index(world, _publish_index(world, sign_index=True))
+    assert len(world.verify().layers) == 2
+
+
+def test_indexes_in_indexes_are_followed_only_so_far(world):
+    _wrap_index(world, _wrap_index(world, _publish_index(world, sign_index=True)))
+    _refused(world, "image-limit-exceeded", "image.limit.index-depth")
+    assert world.verify(limits=Limits(index_depth=3)).layers
+    _refused(world, "image-limit-exceeded", "image.limit.index-depth", limits=Limits(index_depth=2))
 
 
 def test_an_image_encrypted_and_signed_by_others_is_verified(world, vectors):

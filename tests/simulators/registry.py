@@ -49,6 +49,9 @@ class RegistrySimulator:
         self.lies = {}
         # how many bytes of a blob are sent before the connection breaks, once per entry
         self.breaks = []
+        # after how many bytes of every blob the registry falls silent, None for never
+        self.stalls_after = None
+        self.stalled = threading.Event()
         self.ignore_range = False
         # Content-Range instead of the right one
         self.content_range = None
@@ -219,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, b"")
         return self._answer(200, body, {"Content-Type": media_type})
 
-    def _blob(self, digest):
+    def _blob(self, digest):  # noqa: PLR0911  # one return per way to misbehave
         simulator = self.simulator
         data = simulator.lies.get(digest, simulator.blobs.get(digest))
         if data is None or (simulator.hides_blobs and self.command == "HEAD"):
@@ -232,6 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._part(data, begin)
         if simulator.trickle_s and self.command == "GET":
             return self._trickled(data)
+        if simulator.stalls_after is not None and self.command == "GET":
+            return self._stall(data, simulator.stalls_after)
         if simulator.breaks and self.command == "GET":
             return self._broken(data, simulator.breaks.pop(0))
         return self._answer(200, data)
@@ -255,6 +260,11 @@ class _Handler(BaseHTTPRequestHandler):
             if self.simulator.finished.wait(self.simulator.trickle_s):
                 return
         return
+
+    def _stall(self, data, size):
+        self._broken(data, size)
+        self.simulator.stalled.set()
+        self.simulator.finished.wait(60)
 
     def _broken(self, data, size, status=200, headers=None):
         self.send_response(status)

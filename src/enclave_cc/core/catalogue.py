@@ -28,7 +28,7 @@ REMEDIES: Final[dict[str, str]] = {
     "reference-invalid": "name the image as registry/repository:tag or registry/repository@sha256:…",
     "image-not-found": "check the image's name and tag, and that it was pushed",
     "image-platform-missing": "publish the image for this platform; the detail lists what exists",
-    "image-limit-exceeded": "make the image smaller; the finding names the limit and what was seen",
+    "image-limit-exceeded": "make the image smaller, or raise the limit that the finding names, in initdata",
     "image-policy-missing": (
         "name a signature policy in initdata ([image] signature_policy), or accept unsigned images there"
     ),

@@ -32,7 +32,7 @@ def loads(data: bytes | str, *, max_bytes: int, max_depth: int = DEFAULT_MAX_DEP
         text = data if isinstance(data, str) else data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidJsonError("not UTF-8") from error
-    if _depth(text) > max_depth:
+    if depth(text) > max_depth:
         raise InvalidJsonError(f"nested deeper than {max_depth}")
     try:
         value = json.loads(
@@ -63,15 +63,17 @@ def canonical(value: object) -> bytes:
         raise InvalidJsonError("has no canonical form") from error
 
 
-def _depth(text: str) -> int:
-    """Count the deepest nesting without parsing: brackets outside of strings."""
-    depth = deepest = 0
+def depth(data: bytes | str) -> int:
+    """Count the deepest nesting without parsing: brackets outside of strings, whatever else it is."""
+    # No byte of a longer UTF-8 sequence looks like a quote, a backslash or a bracket.
+    text = data if isinstance(data, str) else data.decode("latin-1")
+    level = deepest = 0
     for mark in _STRUCTURE.findall(text):
         if mark in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
+            level += 1
+            deepest = max(deepest, level)
         elif mark in "]}":
-            depth -= 1
+            level -= 1
     return deepest
 
 

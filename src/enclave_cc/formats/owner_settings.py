@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from enclave_cc.core.fields import FieldError, Fields
 from enclave_cc.formats.decryption_settings import NO_DECRYPTION_KEYS, DecryptionSettings
+from enclave_cc.formats.image_limits import DEFAULT_LIMITS, Limits
 from enclave_cc.formats.registry_settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class OwnerSettings:
     registry_credentials: str = ""
     decryption: DecryptionSettings = NO_DECRYPTION_KEYS
     registries: RegistrySettings = field(default_factory=RegistrySettings)
+    limits: Limits = DEFAULT_LIMITS
     workload: WorkloadPolicy = WorkloadPolicy()
 
     @classmethod
@@ -85,6 +87,7 @@ class OwnerSettings:
             "decryption_keys",
             "insecure_allow_a256ctr",
             "registries",
+            "limits",
         )
         insecure_http = broker.boolean("insecure_http", default=False)
         return cls(
@@ -99,6 +102,7 @@ class OwnerSettings:
             registry_credentials=_resource(image, "registry_credentials"),
             decryption=DecryptionSettings.parse(image),
             registries=RegistrySettings.parse(image.object("registries")),
+            limits=Limits.parse(image.object("limits")),
             workload=WorkloadPolicy.parse(root.object("workload")),
         )
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Self
 from enclave_cc.core.errors import Stage
 from enclave_cc.core.findings import Finding, Outcome, equal
 from enclave_cc.formats.ocicrypt.layer_cipher import LayerDecryptor
+from enclave_cc.image.budget import ImageBudget
 from enclave_cc.image.checks import Checks
 from enclave_cc.image.inflate import CorruptStreamError, Inflater
 from enclave_cc.image.layer_blob import LayerBlob
-from enclave_cc.image.limits import DEFAULT_LIMITS, at_most
+from enclave_cc.image.limits import DEFAULT_LIMITS, require_at_most
 from enclave_cc.image.progress import LayerProgress
 from enclave_cc.image.ring import filled_in_thread
-from enclave_cc.image.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -54,21 +54,22 @@ def open_layer(
     source: BlobSource,
     keys: LayerKeys,
     limits: Limits = DEFAULT_LIMITS,
-    spool: Spool | None = None,
+    budget: ImageBudget | None = None,
     progress: LayerProgress | None = None,
 ) -> Generator[memoryview, None, None]:
     """
     Stream the layer's plain, uncompressed tar; an error after the last piece is a refusal of all of them.
 
-    A piece is only valid until the next one is asked for. Returns when there is room in ``spool``, which
-    several layers may share. The stream raises ``RefusedError`` (layer-key-refused,
-    layer-digest-mismatch, layer-hmac-mismatch, layer-plain-digest-mismatch, layer-corrupt,
-    diff-id-mismatch, image-limit-exceeded), ``InvalidInputError`` for malformed encryption options, and
-    ``UnavailableError``: the broker's, the registry's, or cache-blob-refused when only the node's cache
-    was wrong.
+    A piece is only valid until the next one is asked for. Returns when there is room in the spool of
+    ``budget``, which the layers of an image share, and whose limits count. The stream raises
+    ``RefusedError`` (layer-key-refused, layer-digest-mismatch, layer-hmac-mismatch,
+    layer-plain-digest-mismatch, layer-corrupt, diff-id-mismatch, image-limit-exceeded),
+    ``InvalidInputError`` for malformed encryption options, and ``UnavailableError``: the broker's, the
+    registry's, or cache-blob-refused when only the node's cache was wrong.
     """
-    room = (spool or Spool(limits.spool_bytes)).reserve(layer.descriptor.size)
-    return _Opening(layer, limits, progress or LayerProgress()).pieces(source, keys, room)
+    shared = budget or ImageBudget(limits)
+    room = shared.spool.reserve(layer.descriptor.size)
+    return _Opening(layer, shared, progress or LayerProgress()).pieces(source, keys, room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class _Opening:
     """What the steps of opening one layer share."""
 
     layer: Layer
-    limits: Limits
+    budget: ImageBudget
     progress: LayerProgress
 
     def pieces(
@@ -102,7 +103,7 @@ class _Opening:
                 authentic = blob.spooled(room) if room.size_bytes else blob.streamed()
                 compressed = authentic if key is None else _decrypted(authentic, key, checks)
                 # (4) Inflate, counted; (5) the digest of the tar itself.
-                inflation = _Inflation(compressed, layer, checks, self.limits)
+                inflation = _Inflation(compressed, layer, checks, self.budget)
                 inflated = filled_in_thread(inflation.readinto, name="layer-inflate", close=inflation.close)
                 with closing(inflated):
                     yield from _with_diff_id(inflated, layer.diff_id, checks)
@@ -133,12 +134,12 @@ class _Inflation:
     """Decompress and count; what broke the stream is asked of the earlier stages first."""
 
     def __init__(
-        self, chunks: Iterator[bytes | memoryview], layer: Layer, checks: Checks, limits: Limits
+        self, chunks: Iterator[bytes | memoryview], layer: Layer, checks: Checks, budget: ImageBudget
     ) -> None:
         self._chunks = chunks
         self._layer = layer
         self._checks = checks
-        self._limits = limits
+        self._budget = budget
         self._arrived = _Counted(chunks)
         self._inflater = Inflater(self._arrived, layer.media_type.compression)
         self._size = 0
@@ -150,17 +151,23 @@ class _Inflation:
             self._explain(error)
             raise
         self._size += size
+        self._require_bounded()
+        self._budget.uncompressed.count(size)
+        return size
+
+    def _require_bounded(self) -> None:
         announced, arrived = self._layer.descriptor.size, self._arrived.bytes
-        limit = self._limits.uncompressed_bytes_of(announced, arrived_bytes=arrived)
+        limit = self._budget.limits.uncompressed_bytes_of(announced, arrived_bytes=arrived)
         if self._size > limit:
             # A record of its own: the reading stage still writes to the shared one.
-            Checks().require(
-                at_most("image.limit.uncompressed-bytes", limit=limit, actual=self._size),
-                "image-limit-exceeded",
+            require_at_most(
+                Checks(),
+                "image.limit.uncompressed-bytes",
                 "a layer grows beyond the limit",
+                limit=limit,
+                actual=self._size,
                 stage=Stage.UNPACK,
             )
-        return size
 
     def close(self) -> None:
         close = getattr(self._chunks, "close", None)

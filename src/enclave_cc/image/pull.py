@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from enclave_cc.core import strict_json
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
 from enclave_cc.core.findings import Finding, Outcome, equal, member
 from enclave_cc.formats.oci.descriptor import Descriptor, Platform
@@ -22,7 +23,7 @@ from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.checks import Checks
 from enclave_cc.image.fetched import fetch_config, fetch_manifest
 from enclave_cc.image.layers import Layer, open_layer
-from enclave_cc.image.limits import DEFAULT_LIMITS, at_most
+from enclave_cc.image.limits import DEFAULT_LIMITS, require_at_most
 from enclave_cc.image.ports import BlobSource, Registry, Resources
 from enclave_cc.image.signatures.evaluate import refuse_rejected, require_signatures
 from enclave_cc.image.signatures.subject import SignatureSubject, SignedDocument
@@ -99,7 +100,7 @@ def verify_image(
     config = pull.configuration(manifest)
     # (5) The layers' types, sizes and encryption.
     layers = tuple(
-        Layer(reference, descriptor, _layer_type(descriptor, checks, limits), diff_id)
+        Layer(reference, descriptor, _layer_type(descriptor, checks), diff_id)
         for descriptor, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
     )
     if require_encrypted:
@@ -120,11 +121,13 @@ class _Pull:
     def resolve(self, claimed: Digest | None) -> tuple[Manifest, tuple[SignedDocument, ...]]:
         """Return the manifest, its bytes, and after them those of the index it came from, if any."""
         body, digest = self._manifest_body(self.reference.digest or claimed)
-        document = parse_manifest_or_index(body)
+        document = self._parsed(body)
         documents: tuple[SignedDocument, ...] = (SignedDocument(digest, body),)
-        if isinstance(document, Index):
-            body, child = self._manifest_body(document.select(self.platform).digest)
-            document, documents = Manifest.parse(body), (SignedDocument(child, body), *documents)
+        while isinstance(document, Index):
+            summary = "the image's indexes are nested deeper than the limit"
+            self._require_at_most("index-depth", summary, self.limits.index_depth, len(documents))
+            body, digest = self._manifest_body(document.select(self.platform).digest)
+            document, documents = self._parsed(body), (SignedDocument(digest, body), *documents)
         if claimed is not None:
             self.checks.require(
                 member(
@@ -136,12 +139,7 @@ class _Pull:
                 "the node resolved the image to another manifest",
                 stage=Stage.VERIFY,
             )
-        self.checks.require(
-            at_most("image.limit.layers", limit=self.limits.layers, actual=len(document.layers)),
-            "image-limit-exceeded",
-            "the image has more layers than the limit",
-            stage=Stage.VERIFY,
-        )
+        self._require_affordable(document)
         return document, documents
 
     def configuration(self, manifest: Manifest) -> ImageConfig:
@@ -149,6 +147,7 @@ class _Pull:
         kind = member("image.config.media-type", allowed=CONFIG_TYPES, actual=manifest.config.media_type)
         self._require_fit(kind)
         body = fetch_config(self.registry, self.reference, manifest.config, self.checks, self.limits)
+        self._require_shallow(body)
         config = ImageConfig.parse(body)
         wanted = str(Platform(self.platform.os, self.platform.architecture))
         runs_on = str(Platform(config.os, config.architecture))
@@ -160,6 +159,33 @@ class _Pull:
     def _manifest_body(self, wanted: Digest | None) -> tuple[bytes, Digest]:
         return fetch_manifest(self.registry, self.reference, wanted, self.checks, self.limits)
 
+    def _parsed(self, body: bytes) -> Manifest | Index:
+        self._require_shallow(body)
+        return parse_manifest_or_index(body)
+
+    def _require_shallow(self, body: bytes) -> None:
+        summary, depth = "a document of the image is nested too deeply", strict_json.depth(body)
+        self._require_at_most("document-depth", summary, self.limits.document_depth, depth)
+
+    def _require_affordable(self, manifest: Manifest) -> None:
+        """Compare what a manifest announces with the limits; what arrives is counted against them too."""
+        limits, sizes = self.limits, [layer.size for layer in manifest.layers]
+        for rule, summary, limit, actual in (
+            ("layers", "the image has more layers than the limit", limits.layers, len(sizes)),
+            (
+                "layer-bytes",
+                "a layer is larger than the limit",
+                limits.compressed_layer_bytes,
+                max(sizes, default=0),
+            ),
+            ("image-bytes", "the image is larger than the limit", limits.compressed_image_bytes, sum(sizes)),
+        ):
+            self._require_at_most(rule, summary, limit, actual)
+
+    def _require_at_most(self, rule: str, summary: str, limit: int, actual: int) -> None:
+        rule = f"image.limit.{rule}"
+        require_at_most(self.checks, rule, summary, limit=limit, actual=actual, stage=Stage.VERIFY)
+
     def _require_fit(self, finding: Finding) -> None:
         self.checks.require(
             finding,
@@ -169,13 +195,7 @@ class _Pull:
         )
 
 
-def _layer_type(descriptor: Descriptor, checks: Checks, limits: Limits) -> LayerMediaType:
-    checks.require(
-        at_most("image.limit.layer-bytes", limit=limits.compressed_layer_bytes, actual=descriptor.size),
-        "image-limit-exceeded",
-        "a layer is larger than the limit",
-        stage=Stage.VERIFY,
-    )
+def _layer_type(descriptor: Descriptor, checks: Checks) -> LayerMediaType:
     try:
         return LayerMediaType.parse(descriptor.media_type)
     except ValueError as error:

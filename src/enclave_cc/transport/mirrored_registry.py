@@ -46,6 +46,9 @@ class Client(Protocol):
     def close(self) -> None:
         """Drop the connections."""
 
+    def interrupt(self) -> None:
+        """End every request that waits for a peer."""
+
 
 class MirrorHealth:
     """Which mirrors failed a short while ago; outlives single pulls, safe to share between threads."""
@@ -81,6 +84,11 @@ class MirroredRegistry:
         """Drop the connections."""
         self._client.close()
         self._quick.close()
+
+    def interrupt(self) -> None:
+        """End every request that waits for a peer, from another thread."""
+        self._client.interrupt()
+        self._quick.interrupt()
 
     def manifest(self, reference: Reference, *, digest_or_tag: str) -> FetchedManifest:
         """Fetch a manifest; raises as the client does, and ``RefusedError`` (registry-blocked)."""

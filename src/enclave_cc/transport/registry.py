@@ -92,6 +92,10 @@ class RegistryClient:
         """Drop the pooled connections."""
         self._http.close()
 
+    def interrupt(self) -> None:
+        """End every request that waits for a peer, from another thread; it fails as if the peer had gone."""
+        self._http.interrupt()
+
     def manifest(self, reference: Reference, *, digest_or_tag: str) -> FetchedManifest:
         """
         Fetch a manifest or an index.

@@ -58,6 +58,10 @@ class RegistryHttp:
         """Drop the pooled connections."""
         self._pools.close()
 
+    def interrupt(self) -> None:
+        """End what waits for a peer."""
+        self._pools.interrupt()
+
     def scheme(self, host: str) -> str:
         """Return the scheme for a host: TLS unless it was listed."""
         return "http" if host in self._insecure_http else "https"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import urllib3
 
 from enclave_cc.core.errors import InvalidInputError, Stage
+from enclave_cc.transport.interruption import OpenSockets
 
 if TYPE_CHECKING:
     from enclave_cc.formats.proxies import Proxies, Proxy
@@ -22,17 +23,20 @@ class RegistryPools:
 
     def __init__(self, ca_pem: str, proxies: Proxies) -> None:
         self._proxies = proxies
-        self._tls = _tls(ca_pem)
-        self._pools: dict[Proxy | None, urllib3.PoolManager] = {}
+        # Reading the system's roots takes longer than a small pull: not before somebody speaks TLS.
+        self._tls = _tls(ca_pem) if ca_pem else None
+        self._pools: dict[tuple[Proxy | None, bool], urllib3.PoolManager] = {}
+        self._sockets = OpenSockets()
         self._lock = threading.Lock()
 
     def for_url(self, url: str) -> urllib3.PoolManager:
         """Return the pool that leads to a URL; the URL was checked before."""
-        proxy = self._proxies.for_url(url)
+        way = self._proxies.for_url(url), url.startswith("https:")
         with self._lock:
-            pool = self._pools.get(proxy)
+            pool = self._pools.get(way)
             if pool is None:
-                pool = self._pools[proxy] = self._open(proxy)
+                pool = self._pools[way] = self._open(*way)
+                self._sockets.watch(pool)
         return pool
 
     def close(self) -> None:
@@ -41,7 +45,14 @@ class RegistryPools:
             for pool in self._pools.values():
                 pool.clear()
 
-    def _open(self, proxy: Proxy | None) -> urllib3.PoolManager:
+    def interrupt(self) -> None:
+        """End what waits for a peer."""
+        self._sockets.shut_down()
+
+    def _open(self, proxy: Proxy | None, secure: bool) -> urllib3.PoolManager:  # noqa: FBT001
+        if proxy is None and not secure:
+            return urllib3.PoolManager(num_pools=_POOLED_HOSTS, maxsize=_POOLED_CONNECTIONS, retries=False)
+        self._tls = self._tls or _tls("")
         if proxy is None:
             return urllib3.PoolManager(
                 num_pools=_POOLED_HOSTS, maxsize=_POOLED_CONNECTIONS, retries=False, ssl_context=self._tls

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from enclave_cc.core.errors import RefusedError, Stage
@@ -10,6 +12,8 @@ from enclave_cc.enclave.agent.agent_service import AgentService
 from enclave_cc.enclave.agent.prepare import Preparations, Prepared
 from enclave_cc.enclave.agent.started import StartedContainers
 from enclave_cc.formats.launch import LaunchConfiguration
+from enclave_cc.formats.messages.agent import AGENT_SERVICE
+from enclave_cc.formats.protobuf import decode, encode
 
 LAUNCH = LaunchConfiguration(("/bin/x",), (), "/", "", "sha256:aa")
 
@@ -27,7 +31,7 @@ def reports():
     return Reports()
 
 
-def service(reports, pipeline=lambda _: Prepared("sha256:aa", "directory", "key", LAUNCH)):
+def service(reports, pipeline=lambda *_: Prepared("sha256:aa", "directory", "key", LAUNCH)):
     preparations = Preparations(pipeline, forget=lambda *_: None)
     return AgentService(preparations, StartedContainers(), reports, pod_uid="pod", tee="sgx-sim")
 
@@ -52,8 +56,42 @@ def test_the_owner_hears_of_a_container_whose_image_would_be_swapped(reports):
     assert reports.refusals == [(swap["request_id"], "container-already-prepared")]
 
 
+def test_the_status_tells_how_far_a_preparation_is(reports):
+    entered, gate = threading.Event(), threading.Event()
+
+    def pipeline(_, course):
+        course.progress.enter(Stage.FETCH)
+        first, _ = course.progress.expect([100, 50])
+        first.arrived_bytes, first.finished = 100, True
+        entered.set()
+        assert gate.wait(10)
+        return Prepared("sha256:aa", "directory", "key", LAUNCH)
+
+    agent = service(reports, pipeline)
+    assert agent.status({}, None)["preparations"] == []
+    caller = threading.Thread(target=agent.prepare, args=(request(), None))
+    caller.start()
+    assert entered.wait(10)
+    status = agent.status({}, None)
+    gate.set()
+    caller.join(10)
+    assert status["preparations"] == [
+        {
+            "container_id": "c1",
+            "stage": "fetch",
+            "layers": 2,
+            "finished_layers": 1,
+            "arrived_bytes": 100,
+            "total_bytes": 150,
+        }
+    ]
+    schema = AGENT_SERVICE.methods["Status"].response
+    assert decode(schema, encode(schema, status)) == status
+    assert agent.status({}, None)["preparations"] == []
+
+
 def test_what_the_pipeline_refused_it_reported_itself(reports):
-    def pipeline(_):
+    def pipeline(*_):
         raise RefusedError("signature-missing", "x", stage=Stage.VERIFY)
 
     with pytest.raises(RefusedError):

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.simulators.registry import RegistrySimulator, running_registry
 
-from enclave_cc.core.errors import InvalidInputError, UnavailableError
+from enclave_cc.core.errors import InvalidInputError, RefusedError, UnavailableError
+from enclave_cc.enclave.agent.broker import NoBroker
 from enclave_cc.enclave.agent.event_log import EventLog
+from enclave_cc.enclave.agent.layers import LayerWork
 from enclave_cc.enclave.agent.pipeline import ImagePipeline, PodContext
+from enclave_cc.enclave.agent.prepare import Preparations, PrepareRequest
+from enclave_cc.enclave.agent.registries import RegistryOpener
 from enclave_cc.enclave.agent.release import PendingReleases
+from enclave_cc.formats.image_limits import Limits
 from enclave_cc.formats.oci.image_config import ImageConfig
+from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.owner_settings import OwnerSettings, WorkloadPolicy
+from enclave_cc.image.progress import Progress
+from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.push import push_image
+from enclave_cc.transport.registry import RegistryClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IMAGE = ImageConfig(os="linux", architecture="amd64", diff_ids=())
 
@@ -32,7 +54,9 @@ def pipeline(sealed_root):
 def test_a_directory_that_cannot_be_made_has_a_reason(tmp_path):
     image = SimpleNamespace(manifest_digest="sha256:aa", layers=())
     with pytest.raises(UnavailableError) as caught:
-        pipeline(tmp_path / "missing")._seal(SimpleNamespace(container_id="c1"), image, None, None)
+        pipeline(tmp_path / "missing")._seal(
+            SimpleNamespace(container_id="c1"), image, LayerWork(None, None), Progress()
+        )
     assert caught.value.code == "sealed-store-unwritable"
 
 
@@ -43,3 +67,118 @@ def test_a_launch_that_could_not_be_released_is_refused_before_any_layer(tmp_pat
     with pytest.raises(InvalidInputError) as caught:
         pipeline(tmp_path)._approve(request, image)
     assert caught.value.code == "runtime-spec-invalid"
+
+
+class Refusals:
+    def __init__(self):
+        self.codes = []
+
+    def refused(self, _request_id, error, _session=None):
+        self.codes.append(error.code)
+
+
+@dataclass
+class Node:
+    """A pod's agent, a registry with one image, and what both left."""
+
+    preparations: Preparations
+    registry: RegistrySimulator
+    refusals: Refusals
+    events: io.StringIO
+    sealed: Path
+    image: str
+
+    def request(self, container_id="c1"):
+        return PrepareRequest(container_id, self.image, "", b"", "r1")
+
+    def leftovers(self):
+        """Files, and threads that do not end at once."""
+        names = {"prepare", "layer", "layer-read", "layer-inflate"}
+        threads = [thread for thread in threading.enumerate() if thread.name in names]
+        for thread in threads:
+            thread.join(1)
+        return [*self.sealed.iterdir(), *(thread for thread in threads if thread.is_alive())]
+
+
+@pytest.fixture
+def node(tmp_path):
+    with running_registry() as registry:
+        layout = ImageLayout.create(tmp_path / "layout")
+        tars = [LayerBuilder().file(f"file{number}", os.urandom(400_000)).tar() for number in range(3)]
+        build_image(layout, [LayerInput(tar) for tar in tars], ProcessDescription(entrypoint=("/file0",)))
+        reference = Reference.parse(f"{registry.host}/team/app:1")
+        with closing(RegistryClient(insecure_http=[registry.host])) as client:
+            push_image(layout, reference, client)
+        settings = OwnerSettings(
+            insecure_accept_unsigned=True,
+            insecure_http_registries=(registry.host,),
+            limits=Limits(pull_seconds=30),
+        )
+        (tmp_path / "sealed").mkdir()
+        refusals, events = Refusals(), io.StringIO()
+        pipeline = ImagePipeline(
+            PodContext("pod", settings, tmp_path / "sealed", tmp_path / "no-cache"),
+            open_session=lambda _: NoBroker(),
+            open_registry=RegistryOpener(settings),
+            releases=PendingReleases(clock=lambda: 0.0),
+            reporter=refusals,
+            log=EventLog(events, clock=lambda: 0.0),
+        )
+        preparations = Preparations(pipeline, forget=pipeline.forget)
+        yield Node(preparations, registry, refusals, events, tmp_path / "sealed", str(reference))
+        preparations.close()
+
+
+def test_a_preparation_tells_how_far_it_is(node):
+    prepared = node.preparations.prepare(node.request())
+    assert (node.sealed / prepared.sealed_image / "manifest.sealed").exists()
+    lines = [json.loads(line) for line in node.events.getvalue().splitlines()]
+    progress = [line for line in lines if line["event"] == "progress"]
+    assert {line["stage"] for line in progress} <= {"fetch", "seal"}
+    assert progress[0]["layers"] == 3
+    assert lines[-1]["event"] == "prepared"
+
+
+@pytest.mark.parametrize("after", [0, 1000, 300_000])
+def test_discarding_ends_a_pull_from_a_silent_registry_within_a_second(node, after):
+    node.registry.stalls_after = after
+    result = node.preparations.join(node.request())
+    assert node.registry.stalled.wait(10)
+    begun = time.monotonic()
+    node.preparations.discard("c1")
+    with pytest.raises(UnavailableError) as caught:
+        result.result(10)
+    assert time.monotonic() - begun < 1
+    assert caught.value.code == "cancelled"
+    assert node.refusals.codes == []
+    node.preparations.close()
+    assert node.leftovers() == []
+
+
+def test_the_end_of_the_agent_ends_a_pull_from_a_silent_registry(node):
+    node.registry.stalls_after = 1000
+    node.preparations.join(node.request())
+    assert node.registry.stalled.wait(10)
+    begun = time.monotonic()
+    node.preparations.close()
+    assert time.monotonic() - begun < 1
+    assert node.leftovers() == []
+
+
+def test_a_bad_layer_is_told_to_the_owner_and_leaves_nothing(node):
+    digest = max(node.registry.blobs, key=lambda name: len(node.registry.blobs[name]))
+    node.registry.lies[digest] = bytes(len(node.registry.blobs[digest]))
+    with pytest.raises(RefusedError):
+        node.preparations.prepare(node.request())
+    assert node.refusals.codes == ["layer-digest-mismatch"]
+    assert node.leftovers() == []
+
+
+def test_after_a_cancellation_the_same_container_can_be_prepared(node):
+    node.registry.stalls_after = 1000
+    node.preparations.join(node.request())
+    assert node.registry.stalled.wait(10)
+    node.preparations.discard("c1")
+    node.registry.stalls_after = None
+    node.preparations.close()
+    assert node.preparations.prepare(node.request()).sealed_image

@@ -22,13 +22,15 @@ class Pipeline:
 
     def __init__(self):
         self.calls = []
+        self.courses = []
         self.gate = threading.Event()
         self.gate.set()
         self.error = None
         self.entered = threading.Event()
 
-    def __call__(self, wanted):
+    def __call__(self, wanted, course):
         self.calls.append(wanted)
+        self.courses.append(course)
         self.entered.set()
         assert self.gate.wait(10)
         if self.error is not None:
@@ -164,16 +166,17 @@ def test_a_discarded_container_is_not_prepared_again_before_its_end(preparations
     assert preparations.prepare(request()).key_id == "key"
 
 
-def test_discarding_what_is_under_way_makes_no_room_before_its_end(preparations, pipeline):
+def test_discarding_what_is_under_way_makes_no_room_before_its_end(pipeline):
+    preparations = Preparations(pipeline, forget=lambda *_: None, max_containers=2)
     pipeline.gate.clear()
     threads = []
-    for number in range(3):
+    for number in range(2):
         threads.append(threading.Thread(target=preparations.prepare, args=(request(f"c{number}"),)))
         threads[-1].start()
     assert pipeline.entered.wait(10)
-    while len(preparations._jobs) < 3:
+    while len(pipeline.calls) < 2:
         threading.Event().wait(0.01)
-    for number in range(3):
+    for number in range(2):
         preparations.discard(f"c{number}")
     with pytest.raises(RefusedError) as caught:
         preparations.prepare(request("c4"))
@@ -182,6 +185,60 @@ def test_discarding_what_is_under_way_makes_no_room_before_its_end(preparations,
     for thread in threads:
         thread.join(10)
     assert preparations.prepare(request("c4"))
+
+
+def test_discarding_cancels_what_is_under_way_and_tells_its_callers(preparations, pipeline, forgotten):
+    pipeline.gate.clear()
+    pipeline.error = UnavailableError("cancelled", "not wanted", stage=Stage.FETCH)
+    result = preparations.join(request())
+    assert pipeline.entered.wait(10)
+    assert list(preparations.under_way()) == ["c1"]
+    assert not pipeline.courses[0].cancellation.is_set()
+    preparations.discard("c1")
+    assert pipeline.courses[0].cancellation.is_set()
+    pipeline.gate.set()
+    with pytest.raises(UnavailableError):
+        result.result(10)
+    assert preparations.under_way() == {}
+    assert forgotten == []
+    pipeline.error = None
+    assert preparations.prepare(request()).key_id == "key"
+
+
+def test_a_caller_that_goes_away_cancels_nothing(preparations, pipeline):
+    pipeline.gate.clear()
+    preparations.join(request())
+    assert pipeline.entered.wait(10)
+    pipeline.gate.set()
+    assert preparations.prepare(request()).key_id == "key"
+    assert not pipeline.courses[0].cancellation.is_set()
+
+
+def test_what_waits_for_its_turn_is_cancelled_without_having_one(preparations, pipeline):
+    pipeline.gate.clear()
+    for number in range(2):
+        preparations.join(request(f"c{number}"))
+    while len(pipeline.calls) < 2:
+        threading.Event().wait(0.01)
+    waiting = preparations.join(request("c2"))
+    preparations.discard("c2")
+    with pytest.raises(UnavailableError) as caught:
+        waiting.result(10)
+    assert caught.value.code == "cancelled"
+    pipeline.gate.set()
+    assert len(pipeline.calls) == 2
+
+
+def test_the_end_of_the_agent_discards_everything_and_waits(preparations, pipeline, forgotten):
+    preparations.prepare(request("c0"))
+    pipeline.gate.clear()
+    pipeline.entered.clear()
+    preparations.join(request("c1"))
+    assert pipeline.entered.wait(10)
+    threading.Timer(0.1, pipeline.gate.set).start()
+    preparations.close()
+    assert sorted(name for name, _ in forgotten) == ["c0", "c1"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "prepare"]
 
 
 def test_a_discarded_container_has_no_launch(preparations, pipeline):

@@ -131,7 +131,7 @@ def test_the_same_variant_wins_and_another_is_never_chosen():
 
 
 def test_an_index_without_the_platform_says_what_it_has():
-    index = Index((_entry(Platform("linux", "arm64"), b"1"), _entry(AMD64, b"2", OCI_INDEX)))
+    index = Index((_entry(Platform("linux", "arm64"), b"1"), _entry(AMD64, b"2", "text/plain")))
     with pytest.raises(InvalidInputError) as caught:
         index.select(AMD64)
     assert caught.value.code == "image-platform-missing"

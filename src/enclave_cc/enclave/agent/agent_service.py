@@ -77,5 +77,20 @@ class AgentService:
         return {}
 
     def status(self, _: dict[str, Any], __: CallContext) -> dict[str, Any]:
-        """Say who is here."""
-        return {"state": "serving", "pod_uid": self._pod_uid, "tee": self._tee}
+        """Say who is here, and how far the preparations under way are."""
+        return {
+            "state": "serving",
+            "pod_uid": self._pod_uid,
+            "tee": self._tee,
+            "preparations": [
+                {
+                    "container_id": container_id,
+                    "stage": str(seen.stage),
+                    "layers": seen.layers,
+                    "finished_layers": seen.finished_layers,
+                    "arrived_bytes": seen.arrived_bytes,
+                    "total_bytes": seen.total_bytes,
+                }
+                for container_id, seen in self._preparations.under_way().items()
+            ],
+        }

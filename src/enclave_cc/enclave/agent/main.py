@@ -6,6 +6,7 @@ Its configuration is the measured initdata; there are no switches, no environmen
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -43,13 +44,15 @@ def serve(paths: AgentPaths, open_processor: Callable[[], Processor], log: Event
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     try:
-        server = compose(paths, open_processor(), log)
-        server.start()
+        agent = compose(paths, open_processor(), log)
+        agent.server.start()
     except EnclaveCcError as error:
         log.event("not-serving", code=error.code, stage=str(error.stage))
         return error.exit_status
+    # What is loaded now stays: the collector need not look at it again with every image's tree.
+    gc.freeze()
     log.event("serving")
     signal.sigwait(stop)
-    server.stop()
+    agent.stop()
     log.event("stopped")
     return 0

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import EnclaveCcError
+from enclave_cc.core.errors import EnclaveCcError, Stage
 from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.agent.launch_policy import approve_launch, launch_as_built
+from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
 from enclave_cc.enclave.agent.prepare import Prepared
+from enclave_cc.enclave.agent.progress_log import ProgressLog
 from enclave_cc.enclave.agent.release import PendingRelease
 from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
@@ -26,21 +28,24 @@ from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
 from enclave_cc.image.layer_key import KeyRing
-from enclave_cc.image.pull import load_policy, open_layer, verify_image
+from enclave_cc.image.pull import load_policy, verify_image
+from enclave_cc.transport.patience import Deadline, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from enclave_cc.enclave.agent.broker import BrokerSession
+    from enclave_cc.enclave.agent.course import Course
     from enclave_cc.enclave.agent.event_log import EventLog
     from enclave_cc.enclave.agent.prepare import PrepareRequest
+    from enclave_cc.enclave.agent.registries import RegistryOpener
     from enclave_cc.enclave.agent.release import PendingReleases
     from enclave_cc.enclave.agent.reporting import Reporter
     from enclave_cc.formats.launch import LaunchConfiguration
     from enclave_cc.formats.owner_settings import OwnerSettings
+    from enclave_cc.image.progress import Progress
     from enclave_cc.image.pull import VerifiedImage
-    from enclave_cc.transport.mirrored_registry import MirroredRegistry
 
 _DIRECTORY_NAME_BYTES: Final = 16
 _KEY_ID_BYTES: Final = 16
@@ -64,7 +69,7 @@ class ImagePipeline:
         pod: PodContext,
         *,
         open_session: Callable[[str], BrokerSession],
-        open_registry: Callable[[BrokerSession], MirroredRegistry],
+        open_registry: RegistryOpener,
         releases: PendingReleases,
         reporter: Reporter,
         log: EventLog,
@@ -77,15 +82,18 @@ class ImagePipeline:
         self._log = log
         self._cache = BlobCache(pod.blob_cache)
 
-    def __call__(self, request: PrepareRequest) -> Prepared:
+    def __call__(self, request: PrepareRequest, course: Course) -> Prepared:
         """Prepare; raise the error family, after the owner was told about a refusal."""
         session: BrokerSession | None = None
         try:
             # (1) The broker appraises this enclave, or says no.
+            course.progress.enter(Stage.ATTEST)
             session = self._open_session(request.request_id)
-            return self._prepare(request, session)
+            return self._prepare(request, session, course)
         except EnclaveCcError as error:
-            self._reporter.refused(request.request_id, error, session)
+            # Who discarded the container knows why it was not prepared.
+            if not course.cancellation.is_set():
+                self._reporter.refused(request.request_id, error, session)
             raise
         finally:
             if session is not None:
@@ -96,27 +104,36 @@ class ImagePipeline:
         self._releases.discard(container_id)
         shutil.rmtree(self._pod.sealed_root / prepared.sealed_image, ignore_errors=True)
 
-    def _prepare(self, request: PrepareRequest, session: BrokerSession) -> Prepared:
-        reference = Reference.parse(request.image)
+    def _prepare(self, request: PrepareRequest, session: BrokerSession, course: Course) -> Prepared:
+        reference, settings = Reference.parse(request.image), self._pod.settings
+        deadline = Deadline.after(settings.limits.pull_seconds)
+        patience = Patience(deadline, cancelled=course.cancellation)
+        course.progress.enter(Stage.VERIFY)
         # (2) The owner's signature policy; (3) manifest, signature, configuration, by the name asked for.
-        policy = _signature_policy(self._pod.settings, session)
-        registry = self._open_registry(session)
-        try:
+        policy = _signature_policy(settings, session)
+        registry = self._open_registry(session, patience=patience)
+        with closing(registry), course.cancellation.waking(registry.interrupt):
             image = verify_image(
                 reference,
                 manifest_digest=Digest.parse(request.manifest_digest) if request.manifest_digest else None,
                 registry=registry,
                 resources=session,
                 policy=policy,
-                require_encrypted=self._pod.settings.require_encrypted,
+                require_encrypted=settings.require_encrypted,
+                limits=settings.limits,
             )
             # (4) How the process may start, before any layer costs time.
             launch = self._approve(request, image)
             # (5) Stream: digest, HMAC, decrypt, inflate, diff id, seal.
-            source = CacheThenRegistry(self._cache, registry)
-            directory, fdk, manifest_sha256 = self._seal(request, image, source, session)
-        finally:
-            registry.close()
+            work = LayerWork(
+                CacheThenRegistry(self._cache, registry),
+                _key_ring(settings, session),
+                settings.limits,
+                patience,
+                interrupt=registry.interrupt,
+                look=ProgressLog(self._log, request, course.progress).look,
+            )
+            directory, fdk, manifest_sha256 = self._seal(request, image, work, course.progress)
         # (6) From here on the key waits for its app enclave.
         release = PendingRelease(
             container_id=request.container_id,
@@ -143,21 +160,23 @@ class ImagePipeline:
         return launch
 
     def _seal(
-        self, request: PrepareRequest, image: VerifiedImage, source: CacheThenRegistry, session: BrokerSession
+        self, request: PrepareRequest, image: VerifiedImage, work: LayerWork, progress: Progress
     ) -> tuple[Path, Secret, bytes]:
         """Seal all layers under a fresh key into a fresh directory; leave neither behind on failure."""
         directory = self._pod.sealed_root / secrets.token_hex(_DIRECTORY_NAME_BYTES)
         fdk = Secret.random()
         binding = Binding(self._pod.pod_uid, request.container_id, str(image.manifest_digest))
+        arriving = progress.expect([layer.descriptor.size for layer in image.layers])
+        progress.enter(Stage.FETCH)
         with ExitStack() as undo:
             undo.callback(fdk.wipe)
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
-            writer = SealedImageWriter(directory, fdk=fdk, binding=binding)
+            writer = SealedImageWriter(directory, fdk=fdk, binding=binding, limits=work.limits)
             undo.callback(writer.abort)
-            keys = _key_ring(self._pod.settings, session)
-            for layer in image.layers:
-                writer.add_layer(open_layer(layer, source=source, keys=keys))
+            seal_layers(image.layers, arriving, writer, work)
+            progress.enter(Stage.SEAL)
             sealed = writer.finish()
+            work.patience.require()
             undo.pop_all()
         return directory, fdk, sealed.manifest_sha256
 

@@ -7,6 +7,7 @@ Nothing is decided here; whoever reads this learns what the agent consists of.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.enclave.agent.agent_service import AgentService
@@ -39,8 +40,21 @@ if TYPE_CHECKING:
 _MAX_CONNECTIONS: Final = 256
 
 
-def compose(paths: AgentPaths, processor: Processor, log: EventLog) -> TtrpcServer:
-    """Return the server, ready to start; raise the error family when the agent must not serve."""
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The composed agent."""
+
+    server: TtrpcServer
+    preparations: Preparations
+
+    def stop(self) -> None:
+        """Hang up on everybody, then end the preparations that are under way."""
+        self.server.stop()
+        self.preparations.close()
+
+
+def compose(paths: AgentPaths, processor: Processor, log: EventLog) -> Agent:
+    """Return the agent, ready to start; raise the error family when it must not serve."""
     initdata = read_initdata(paths.run / "initdata.toml", processor.measured_initdata())
     pod_uid = read_pod_uid(paths.run / "pod.json")
     settings = initdata.settings
@@ -74,7 +88,7 @@ def compose(paths: AgentPaths, processor: Processor, log: EventLog) -> TtrpcServ
         broker=bool(settings.broker_url),
         weak=" ".join(settings.weaknesses()),
     )
-    return _server(paths, agent, ImageService(preparations), attestation)
+    return Agent(_server(paths, agent, ImageService(preparations), attestation), preparations)
 
 
 def session_opener(initdata: InitData, processor: Processor) -> Callable[[str], BrokerSession]:

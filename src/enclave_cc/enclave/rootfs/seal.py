@@ -1,21 +1,23 @@
 """
 Turn the layers of an image into a sealed image, in one pass.
 
-Each layer's tar stream is sealed as it is; the merged tree, which points into the layers, becomes one
-more blob; the manifest with all keys comes last and appears under its name at once. Whatever fails
-removes every file. Plaintext never reaches the directory.
+Each layer's tar stream is sealed as it is, several at a time if the caller has threads for it; the merged
+tree, which points into the layers, becomes one more blob; the manifest with all keys comes last and appears
+under its name at once. Whatever fails removes every file. Plaintext never reaches the directory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
 from enclave_cc.enclave.rootfs.blob import BlobWriter, create, random_name, write_all
+from enclave_cc.enclave.rootfs.merge import GivenUpError, TreeMerger
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, MAX_CHUNKS, Octets
 from enclave_cc.formats.sealed.erofs import ImageTooLargeError, write_metadata
 from enclave_cc.formats.sealed.manifest import (
@@ -30,12 +32,16 @@ from enclave_cc.formats.sealed.manifest import (
 from enclave_cc.formats.sealed.tree import LayerError, PathEscapesError, Tree, TreeTooLargeError
 from enclave_cc.formats.tar.entry import TarError
 from enclave_cc.formats.tar.scanner import TarScanner
+from enclave_cc.image.checks import Checks
+from enclave_cc.image.limits import DEFAULT_LIMITS, Meter, require_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from enclave_cc.core.secret import Secret
+    from enclave_cc.formats.tar.entry import TarEntry
+    from enclave_cc.image.limits import Limits
 
 __all__ = ["Binding", "SealedImage", "SealedImageWriter"]
 
@@ -51,18 +57,29 @@ class SealedImage:
 
 class SealedImageWriter:
     """
-    Write one sealed image; layers from the lowest upwards, then ``finish()``.
+    Write one sealed image: its layers, then ``finish()``.
 
     ``directory`` is created if it does not exist. The key stays the caller's. After an error, or after
     ``abort()``, nothing is left, a directory that we created included, and the writer is of no more use.
     """
 
-    def __init__(self, directory: Path, *, fdk: Secret, binding: Binding) -> None:
+    def __init__(
+        self, directory: Path, *, fdk: Secret, binding: Binding, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._fdk = fdk
         self._binding = binding
+        self._limits = limits
+        self._entries = Meter(
+            "image.limit.entries",
+            "the image has more entries than the limit",
+            limit=limits.entries,
+            stage=Stage.UNPACK,
+        )
         self._tree = Tree()
-        self._layers: list[SealedBlob] = []
-        self._chunks = 0
+        self._merger = TreeMerger(self._tree)
+        self._lock = threading.Lock()
+        self._blobs: dict[int, SealedBlob] = {}
+        self._chunks_left = MAX_CHUNKS
         self._names: list[str] = []
         self._created: Path | None = None
         with _explained():
@@ -72,43 +89,45 @@ class SealedImageWriter:
             self._directory_fd = os.open(directory, _DIRECTORY)
 
     def add_layer(self, chunks: Iterable[Octets]) -> None:
+        """Seal one layer on top of those that were added before; errors as those of ``fill_place``."""
+        self.fill_place(self.reserve_place(), chunks)
+
+    def reserve_place(self) -> int:
+        """Return the place of the next layer, from the lowest upwards."""
+        self._require_open()
+        with self._removing_on_error():
+            place = self._merger.reserve()
+            if place >= MAX_BLOBS - 1:
+                raise TreeTooLargeError("the image has too many layers")
+        return place
+
+    def fill_place(self, place: int, chunks: Iterable[Octets]) -> None:
         """
-        Seal one layer's uncompressed tar stream, given in pieces of any size.
+        Seal one layer's uncompressed tar stream, given in pieces of any size, while others fill theirs.
 
         A piece is not used after the next one was asked for. Raise ``RefusedError`` if the stream is no
-        layer, ``UnavailableError`` if the disk is; errors of the iterable itself pass through.
+        layer, ``UnavailableError`` if the disk is, ``GivenUpError`` if the image was given up meanwhile;
+        errors of the iterable itself pass through.
         """
         self._require_open()
         with self._removing_on_error():
-            if len(self._layers) == MAX_BLOBS - 1:
-                raise TreeTooLargeError("the image has too many layers")
-            self._tree.begin_layer(self._chunks * CHUNK_BYTES)
-            scanner = TarScanner()
             with self._new_blob() as blob:
-                for piece in chunks:
-                    for entry in scanner.feed(piece):
-                        self._tree.add(entry)
-                    with _explained():
-                        blob.write(piece)
-                    if self._chunks + blob.chunks >= MAX_CHUNKS:
-                        raise TreeTooLargeError("the layers are too large")
-                scanner.close()
+                self._seal_layer(place, blob, chunks)
                 with _explained():
-                    self._layers.append(blob.finish())
-            self._chunks += self._layers[-1].chunks
+                    sealed = blob.finish()
+            with self._while_open():
+                self._blobs[place] = sealed
+            self._merger.finish(place, sealed.chunks)
 
     def finish(self) -> SealedImage:
         """Write the tree and the manifest; the image exists when this returns, and not before."""
         self._require_open()
         with self._removing_on_error():
+            data_bytes = self._merger.complete() * CHUNK_BYTES
             with _explained(), self._new_blob() as blob:
-                blob.write(
-                    write_metadata(
-                        self._tree.root, data_bytes=self._chunks * CHUNK_BYTES, align_bytes=CHUNK_BYTES
-                    )
-                )
+                blob.write(write_metadata(self._tree.root, data_bytes=data_bytes, align_bytes=CHUNK_BYTES))
                 metadata = blob.finish()
-            manifest = Manifest((metadata, *self._layers))
+            manifest = Manifest((metadata, *(self._blobs[place] for place in sorted(self._blobs))))
             sealed = seal_manifest(
                 manifest, fdk=self._fdk, binding=self._binding, nonce=os.urandom(NONCE_BYTES)
             )
@@ -120,17 +139,61 @@ class SealedImageWriter:
 
     def abort(self) -> None:
         """Remove every file and forget all keys; harmless after ``finish()`` or another ``abort()``."""
-        if self._directory_fd < 0:
-            return
-        for blob in self._layers:
-            blob.key.wipe()
-        for name in self._names:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=self._directory_fd)
-        self._close()
+        self._merger.give_up()
+        with self._lock:
+            if self._directory_fd < 0:
+                return
+            for blob in self._blobs.values():
+                blob.key.wipe()
+            for name in self._names:
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self._directory_fd)
+            self._close()
         if self._created is not None:
             with suppress(OSError):
                 self._created.rmdir()
+
+    def _seal_layer(self, place: int, blob: BlobWriter, chunks: Iterable[Octets]) -> None:
+        """Let a stream go by: scan it, write it sealed, count it."""
+        scanner = TarScanner()
+        counted = 0
+        for piece in chunks:
+            entries = list(scanner.feed(piece))
+            if entries:
+                self._require_affordable(entries)
+                self._merger.add(place, entries)
+            with _explained():
+                blob.write(piece)
+            self._count(blob.chunks - counted)
+            counted = blob.chunks
+        scanner.close()
+
+    def _require_affordable(self, entries: list[TarEntry]) -> None:
+        self._entries.count(len(entries))
+        longest = max([len(entry.path) for entry in entries])
+        if longest > self._limits.path_bytes:
+            require_at_most(
+                Checks(),
+                "image.limit.path-bytes",
+                "a path in a layer is longer than the limit",
+                limit=self._limits.path_bytes,
+                actual=longest,
+                stage=Stage.UNPACK,
+            )
+
+    def _count(self, chunks: int) -> None:
+        with self._while_open():
+            self._chunks_left -= chunks
+            if self._chunks_left <= 0:
+                raise TreeTooLargeError("the layers are too large")
+
+    @contextmanager
+    def _while_open(self) -> Iterator[None]:
+        """Exclude ``abort()``; raise if it was first."""
+        with self._lock:
+            if self._directory_fd < 0:
+                raise GivenUpError
+            yield
 
     def _publish(self, sealed: bytes) -> None:
         """
@@ -152,9 +215,9 @@ class SealedImageWriter:
 
     @contextmanager
     def _new_blob(self) -> Iterator[BlobWriter]:
-        with _explained():
+        with _explained(), self._while_open():
             blob = BlobWriter(self._directory_fd)
-        self._names.append(blob.name)
+            self._names.append(blob.name)
         with ExitStack() as unless_finished:
             unless_finished.callback(blob.abandon)
             yield blob

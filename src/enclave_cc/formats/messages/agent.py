@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enclave_cc.formats.messages.service import Method, Service
-from enclave_cc.formats.protobuf import BYTES, EMPTY, STRING, Schema
+from enclave_cc.formats.protobuf import BYTES, EMPTY, STRING, UINT, Repeated, Schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,19 @@ IMAGE_SERVICE: Final = Service(
             ),
             Schema("PullImageResponse", {1: ("image_ref", STRING)}),
         ),
+    },
+)
+
+# Sizes are those of the compressed layers; they are zero until the manifest is known.
+_PREPARATION: Final = Schema(
+    "Preparation",
+    {
+        1: ("container_id", STRING),
+        2: ("stage", STRING),
+        3: ("layers", UINT),
+        4: ("finished_layers", UINT),
+        5: ("arrived_bytes", UINT),
+        6: ("total_bytes", UINT),
     },
 )
 
@@ -53,7 +66,15 @@ AGENT_SERVICE: Final = Service(
         "Discard": Method(Schema("DiscardRequest", {1: ("container_id", STRING)}), EMPTY),
         "Status": Method(
             EMPTY,
-            Schema("StatusResponse", {1: ("state", STRING), 2: ("pod_uid", STRING), 3: ("tee", STRING)}),
+            Schema(
+                "StatusResponse",
+                {
+                    1: ("state", STRING),
+                    2: ("pod_uid", STRING),
+                    3: ("tee", STRING),
+                    4: ("preparations", Repeated(_PREPARATION)),
+                },
+            ),
         ),
     },
 )

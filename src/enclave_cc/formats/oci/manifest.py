@@ -97,7 +97,7 @@ class Index:
 
     def select(self, platform: Platform) -> Descriptor:
         """
-        Choose the manifest for a platform; raise ``InvalidInputError`` if there is none.
+        Choose the manifest (or index) for a platform; raise ``InvalidInputError`` if there is none.
 
         The same variant wins over an unnamed one; another variant is never chosen.
         """
@@ -107,7 +107,7 @@ class Index:
             if entry.platform is not None
             and (entry.platform.os, entry.platform.architecture) == (platform.os, platform.architecture)
             and entry.platform.variant in {"", platform.variant}
-            and entry.media_type in MANIFEST_TYPES
+            and entry.media_type in MANIFEST_TYPES | INDEX_TYPES
         ]
         for entry in fitting:
             if entry.platform == platform:
