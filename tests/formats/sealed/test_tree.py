@@ -177,8 +177,37 @@ def test_links_cannot_leave_the_root():
 
 
 def test_a_replaced_link_is_not_followed_any_more():
-    tree = merge([symlink("a", "b"), file("a/x"), file("a"), file("a/y")])
-    assert listing(tree) == {"b": "755", "b/x": "layer 0", "a": "755", "a/y": "layer 0"}
+    tree = merge([symlink("a", "b"), file("a/x"), directory("a"), file("a/y")])
+    assert listing(tree) == {"b": "755", "b/x": "layer 0", "a": "700", "a/y": "layer 0"}
+
+
+def test_a_path_through_a_file_is_refused_where_unpacking_would_fail():
+    assert listing(merge([file("a")], [file("a/x")])) == {"a": "755", "a/x": "layer 1"}
+    with pytest.raises(LayerError, match="through a file"):
+        merge([file("a"), file("a/x")])
+
+
+def test_a_link_has_the_permissions_that_linux_gives_it():
+    children = directory_children(merge([symlink("a", "b")]).root)
+    assert stat.S_IMODE(children[b"a"].node.mode) == 0o777
+
+
+def test_a_whiteout_makes_no_directory_and_keeps_none():
+    assert listing(merge([file("a")], [file("b/.wh.c"), file("b/.wh..wh..opq")])) == {"a": "layer 0"}
+    for entries in orders([file(".wh.d"), file("d/.wh.sub")]):
+        assert listing(merge(LOWER, entries)) == {}
+
+
+def test_a_whiteout_behind_a_link_of_its_layer_hides_what_the_link_leads_to():
+    assert listing(merge([directory("d"), file("d/x")], [symlink("s", "d"), file("s/.wh.x")])) == {
+        "d": "700",
+        "s": "d",
+    }
+    assert listing(merge([directory("d"), file("d/x"), symlink("s", "d")], [file("s/.wh.x")])) == {
+        "d": "700",
+        "d/x": "layer 0",
+        "s": "d",
+    }
 
 
 REFUSED = {
@@ -186,6 +215,7 @@ REFUSED = {
     "a hard link upwards": (hardlink("a", "../b"), PathEscapesError),
     "a dangling hard link": (hardlink("a", "b"), LayerError),
     "a hard link to the root": (hardlink("a", "/"), LayerError),
+    "a hard link to itself": (hardlink("a", "a"), LayerError),
     "a long name": (file("a" * 256), LayerError),
     "a long name behind a link": (symlink("a", "b" * 256), None),
     "a whiteout of nothing": (file(".wh."), LayerError),
@@ -214,6 +244,12 @@ def test_a_layer_is_refused(entry, error):
 def test_a_hard_link_to_a_directory_is_refused():
     with pytest.raises(LayerError):
         merge([directory("a"), hardlink("b", "a")])
+
+
+def test_a_hard_link_cannot_replace_what_leads_to_its_target():
+    for replaced in (hardlink("a", "a"), hardlink("d", "d/x")):
+        with pytest.raises(LayerError, match="points to nothing"):
+            merge([file("a"), file("d/x"), replaced])
 
 
 def test_links_in_a_circle_are_refused():

@@ -50,6 +50,9 @@ _TYPES: Final = {
     EntryKind.FIFO: stat.S_IFIFO,
 }
 
+# Linux cannot give a symbolic link other permissions, whatever the archive says.
+_LINK_MODE: Final = stat.S_IFLNK | 0o777
+
 
 class LayerError(ValueError):
     """A layer does not describe a file tree."""
@@ -102,10 +105,11 @@ class Tree:
                 return
             if any(part.startswith(_WHITEOUT) for part in parts):
                 raise LayerError("a whiteout has children")
+            if name.startswith(_WHITEOUT):
+                self._hide(parts, name)
+                return
         directory = self._directory(parts)
-        if name.startswith(_WHITEOUT):
-            self._hide(directory, name)
-        elif entry.kind is EntryKind.HARD_LINK:
+        if entry.kind is EntryKind.HARD_LINK:
             self._link(directory, name, entry)
         else:
             self._put(directory, name, entry)
@@ -134,7 +138,7 @@ class Tree:
         self._spend(xattr_bytes + len(entry.target))
         if entry.chunks is not None:
             self._spend_on_sparse(entry.chunks.cost_bytes)
-        node.mode = _TYPES[entry.kind] | entry.mode
+        node.mode = _LINK_MODE if entry.kind is EntryKind.SYMBOLIC_LINK else _TYPES[entry.kind] | entry.mode
         node.uid = entry.uid
         node.gid = entry.gid
         node.mtime_s = entry.mtime_s
@@ -151,10 +155,14 @@ class Tree:
         parts = _split(entry.target)
         if not parts:
             raise LayerError("a hard link points to the root")
+        children = directory_children(directory)
+        # What the link replaces goes first, as when it is unpacked; it cannot be the target then.
+        if children.pop(name, None) is not None:
+            self._last = None
         target = self._existing(parts)
         if target is None or target.children is not None:
             raise LayerError("a hard link points to nothing, or to a directory")
-        self._place(directory_children(directory), name, target)
+        self._place(children, name, target)
 
     def _place(self, children: dict[bytes, Child], name: bytes, node: Node) -> None:
         old = children.get(name)
@@ -165,17 +173,21 @@ class Tree:
             self._last = None
         children[name] = Child(node, self._layer)
 
-    def _hide(self, directory: Node, whiteout: bytes) -> None:
+    def _hide(self, parts: list[bytes], whiteout: bytes) -> None:
+        """Apply a whiteout; it makes no directory, and does not count as going through one."""
         self._last = None
+        name = whiteout.removeprefix(_WHITEOUT)
+        if name in (b"", b".", b".."):
+            raise LayerError("a whiteout names nothing")
+        directory = self._at(self._resolve(parts))
+        if directory is None or directory.children is None:
+            return
         if whiteout == _OPAQUE:
             self._prune(directory)
             return
         if whiteout.startswith(_META):
             return
-        name = whiteout.removeprefix(_WHITEOUT)
-        if name in (b"", b".", b".."):
-            raise LayerError("a whiteout names nothing")
-        children = directory_children(directory)
+        children = directory.children
         child = children.get(name)
         if child is None:
             return
@@ -220,6 +232,8 @@ class Tree:
         children = directory_children(node)
         child = children.get(name)
         if child is None or child.node.children is None:
+            if child is not None and child.layer == self._layer:
+                raise LayerError("a path leads through a file")
             made = self._new_node(IMPLICIT_DIRECTORY_MODE)
             self._place(children, name, made)
             return made
@@ -228,8 +242,11 @@ class Tree:
 
     def _existing(self, parts: list[bytes]) -> Node | None:
         """Return what a path names, in this layer or a lower one; the last part is not followed."""
+        return self._at([*self._resolve(parts[:-1]), parts[-1]])
+
+    def _at(self, resolved: list[bytes]) -> Node | None:
         node: Node | None = self.root
-        for part in [*self._resolve(parts[:-1]), parts[-1]]:
+        for part in resolved:
             child = _child(node, part)
             node = child.node if child is not None else None
         return node
