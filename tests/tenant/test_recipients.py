@@ -81,6 +81,7 @@ def failure(function, *arguments, **options):
     ("recipient", "key"),
     [
         (f"{KID}={{}}/kek", f"{KID}={{}}/kek"),
+        (f"{KID}={{}}/kek", "{}/kek"),
         ("jwe:{}/ec.pub", "{}/ec.key"),
         ("provider:brackets", "provider:brackets"),
         ("provider:brackets:a=b::c:d", "provider:brackets"),
@@ -176,7 +177,7 @@ def test_a_password_is_asked_for_only_where_one_is_needed(files):
         (KID, "recipient-invalid"),
         ("/nowhere", "file-unusable"),
         ("{}/ec.pub", "decryption-key-invalid"),
-        ("{}/kek", "decryption-key-invalid"),
+        ("{}/short", "decryption-key-invalid"),
         ("provider:unknown", "keyprovider-config-invalid"),
     ],
 )

@@ -1,28 +1,33 @@
 """
 What opens an image on its owner's machine, as people write it at a command line.
 
-``FILE``: a private key for JWE and PKCS#7. ``kbs:///repository/type/tag=FILE``: a broker's key from a file; a
-person has no attested session, so brokers themselves are not asked. ``provider:NAME[:PARAMETERS]``: a key
-provider. The ring that comes of it is the enclave's own.
+``FILE``: a private key for JWE and PKCS#7, or 32 bytes, which are tried on every packet because a file does
+not know the name under which a broker holds them. ``kbs:///repository/type/tag=FILE``: a broker's key from a
+file; a person has no attested session, so brokers themselves are not asked. ``provider:NAME[:PARAMETERS]``:
+a key provider. The ring that comes of it is the enclave's own.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import RefusedError, Stage
+from enclave_cc.core.secret import Secret
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
+from enclave_cc.formats.ocicrypt.annotation_packet import KEK_BYTES, KEYS_ANNOTATION, AnnotationPacket
 from enclave_cc.formats.ocicrypt.private_key import needs_password, parse_private_key
-from enclave_cc.image.key_schemes import NamedKey
+from enclave_cc.image.key_schemes import Attempt, NamedKey
 from enclave_cc.image.layer_key import KeyRing
 from enclave_cc.tenant.keyproviders.provider import NamedProvider
 from enclave_cc.tenant.recipients import BROKER, broker_key, invalid_recipient, read_key_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from enclave_cc.core.secret import Secret
+    from enclave_cc.formats.ocicrypt.layer_cipher import PrivateOptions
 
 
 def open_key_ring(
@@ -39,6 +44,7 @@ def open_key_ring(
     keyprovider-config-invalid.
     """
     broker: dict[str, Secret] = {}
+    unnamed: list[Secret] = []
     private: list[NamedKey] = []
     providers: list[NamedProvider] = []
     for text in texts:
@@ -51,13 +57,36 @@ def open_key_ring(
         elif text.startswith("provider:"):
             providers.append(NamedProvider.parse(text.removeprefix("provider:"), keyprovider_config))
         else:
-            private.append(_private_key(Path(text), password))
+            _take_file(Path(text), password, unnamed, private)
+    packets = OwnersPackets(unnamed, insecure_allow_a256ctr=insecure_allow_a256ctr)
     return KeyRing(
         FileResources(broker) if broker else None,
         private_keys=private,
-        schemes=providers,
+        schemes=[packets, *providers] if unnamed else providers,
         insecure_allow_a256ctr=insecure_allow_a256ctr,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersPackets:
+    """The broker's packets, opened with wrapping keys whose names are not known."""
+
+    keks: Sequence[Secret]
+    insecure_allow_a256ctr: bool = False
+
+    @property
+    def annotation(self) -> str:
+        """Return the annotation of the broker's packets."""
+        return KEYS_ANNOTATION
+
+    def attempts(self, item: bytes) -> Iterator[Attempt]:
+        """Offer every key."""
+        packet = AnnotationPacket.parse(item)
+        for kek in self.keks:
+            yield Attempt(packet.kid, partial(self._unwrap, packet, kek))
+
+    def _unwrap(self, packet: AnnotationPacket, kek: Secret) -> PrivateOptions:
+        return packet.unwrap(kek, insecure_allow_a256ctr=self.insecure_allow_a256ctr)
 
 
 class FileResources:
@@ -79,8 +108,21 @@ class FileResources:
         return bytes(key.reveal())
 
 
-def _private_key(path: Path, password: Callable[[Path], bytes] | None) -> NamedKey:
+def _take_file(
+    path: Path,
+    password: Callable[[Path], bytes] | None,
+    unnamed: list[Secret],
+    private: list[NamedKey],
+) -> None:
+    """Tell the two kinds of key files apart: no private key is as short as a wrapping key."""
     data = read_key_file(path)
+    if len(data) == KEK_BYTES:
+        unnamed.append(Secret(data))
+    else:
+        private.append(_private_key(path, data, password))
+
+
+def _private_key(path: Path, data: bytes, password: Callable[[Path], bytes] | None) -> NamedKey:
     secret = password(path) if password is not None and needs_password(data) else None
     key = parse_private_key(data, password=secret)
     return NamedKey(str(path), lambda: key)
