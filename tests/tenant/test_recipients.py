@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import EnclaveCcError, RefusedError, Stage
+from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, RefusedError, Stage, UnavailableError
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.ocicrypt.layer_cipher import PUBLIC_OPTIONS_ANNOTATION, PrivateOptions, PublicOptions
 from enclave_cc.formats.ocicrypt.wrapping import wrapped_annotations
@@ -44,10 +44,16 @@ class Store:
 
     def __init__(self, *names):
         self.keys = dict.fromkeys(names, b"")
+        self.broken = False
+
+    def require_new(self, uri):
+        if str(uri) in self.keys:
+            raise InvalidInputError("key-exists", "no", stage=Stage.CONFIG)
 
     def create(self, uri, key):
-        if str(uri) in self.keys:
-            raise RefusedError("resource-exists", "no", stage=Stage.BROKER)
+        self.require_new(uri)
+        if self.broken:
+            raise UnavailableError("broker-unavailable", "no", stage=Stage.BROKER)
         self.keys[str(uri)] = bytes(key.reveal())
 
 
@@ -127,8 +133,17 @@ def test_no_key_is_made_when_another_recipient_cannot_be_used(files):
     assert store.keys == {}
 
 
-def test_a_key_that_is_there_is_not_replaced():
-    assert failure(parse_recipients, [KID], RecipientOptions(new_keys=Store(KID))) == "resource-exists"
+def test_a_key_that_is_there_is_not_replaced(files):
+    options = RecipientOptions(files / "new", Store(KID))
+    assert failure(parse_recipients, [KID], options) == "key-exists"
+    assert not (files / "new").exists()
+
+
+def test_no_file_is_left_for_a_key_that_no_broker_has(files):
+    store = Store()
+    store.broken = True
+    assert failure(parse_recipients, [KID], RecipientOptions(files / "new", store)) == "broker-unavailable"
+    assert not (files / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ REMEDIES: Final[dict[str, str]] = {
     ),
     "image-not-encrypted": "name the encrypted image: this one is plain already",
     "recipient-unknown": "name a key id as `enclave-cc image inspect` shows it; the detail lists them",
-    "key-exists": "choose another --key-id, or leave --create-key out to use the key that is there",
+    "key-exists": "choose another name, or pass the file of the key that is there, without --create-key",
     "proxy-invalid": "correct https_proxy, http_proxy or no_proxy in the environment",
     "recipient-missing": "name a recipient: --key FILE --key-id kbs:///…, or --recipient",
     "manifest-invalid": "build and push the image again: its manifest does not parse",
@@ -84,7 +84,6 @@ REMEDIES: Final[dict[str, str]] = {
     "keyprovider-refused": "look at what the key provider printed, and at its parameters",
     "keyprovider-answer-invalid": "use a key provider that speaks ocicrypt's protocol",
     "keyprovider-request-invalid": "send the documents of ocicrypt's key provider protocol",
-    "resource-exists": "choose another name, or pass the file of the key that is there",
     "decryption-key-invalid": (
         "use an RSA key (2048 to 8192 bits) or an EC key (P-256, P-384, P-521) in PEM, DER or JWK; without a"
         " password if the broker holds it"

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 class KeyStore(Protocol):
     """The owner's broker, as far as making keys goes."""
 
+    def require_new(self, uri: ResourceUri) -> None:
+        """Raise ``InvalidInputError`` (key-exists) if there is something of that name."""
+        ...
+
     def create(self, uri: ResourceUri, key: Secret) -> None:
-        """Keep a new key; raise ``RefusedError`` (resource-exists) rather than replace one."""
+        """Keep a new key; raise ``InvalidInputError`` (key-exists) rather than replace one."""
         ...

@@ -9,6 +9,7 @@ new one that goes into the broker. ``jwe:PUBLIC-KEY`` and ``pkcs7:CERTIFICATE``:
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -53,9 +54,7 @@ def parse_recipients(texts: Sequence[str], options: RecipientOptions) -> tuple[R
     """
     unnamed = [text for text in texts if text.startswith(BROKER) and "=" not in text]
     if options.key_file is not None and len(unnamed) != 1:
-        raise invalid_recipient(
-            "--key-file is for exactly one kbs:/// recipient; write kbs:///…=FILE for more"
-        )
+        raise invalid_recipient("one key file is for one kbs:/// recipient; write kbs:///…=FILE for more")
     found: dict[int, Recipient] = {}
     for number, text in enumerate(texts):
         if text not in unnamed or options.new_keys is None:
@@ -73,7 +72,7 @@ def _parse(text: str, options: RecipientOptions) -> Recipient:
             uri, _, file = text.partition("=")
             path = Path(file) if file else options.key_file
             if path is None:
-                raise invalid_recipient(f"{uri}: needs its key: {uri}=FILE, --key-file or --create-key")
+                raise invalid_recipient(f"{uri}: needs its key: {uri}=FILE, or --create-key")
             return broker_key(ResourceUri.parse(uri), path)
         case "jwe":
             return JweRecipient.parse(read_key_file(Path(name)))
@@ -118,14 +117,22 @@ def invalid_recipient(detail: str) -> InvalidInputError:
 
 
 def _create(uri: ResourceUri, store: KeyStore, copy: Path | None) -> BrokerKey:
-    """Make a key: first where the owner keeps it, then in the broker."""
+    """Make a key, first where the owner keeps it; leave no file for a key that is in no broker."""
+    store.require_new(uri)
     key = Secret.random(KEK_BYTES)
-    if copy is not None:
-        try:
-            descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise unusable(copy, error) from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.reveal())
-    store.create(uri, key)
+    with ExitStack() as undo:
+        if copy is not None:
+            _write_private(copy, key)
+            undo.callback(copy.unlink, missing_ok=True)
+        store.create(uri, key)
+        undo.pop_all()
     return BrokerKey(key, str(uri))
+
+
+def _write_private(path: Path, key: Secret) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise unusable(path, error) from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key.reveal())

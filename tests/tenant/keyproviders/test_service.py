@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import EnclaveCcError, RefusedError, Stage
+from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, Stage
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.ocicrypt.annotation_packet import AnnotationPacket
 from enclave_cc.formats.ocicrypt.keyprovider import UnwrapRequest, WrapRequest, parse_unwrapped, parse_wrapped
@@ -27,7 +27,7 @@ class Store:
 
     def create(self, uri, key):
         if str(uri) in self.keys:
-            raise RefusedError("resource-exists", "no", stage=Stage.BROKER)
+            raise InvalidInputError("key-exists", "no", stage=Stage.CONFIG)
         self.keys[str(uri)] = bytes(key.reveal())
 
 
@@ -132,8 +132,8 @@ def test_no_key_is_made_elsewhere(name):
 
 def test_a_key_that_the_broker_has_is_neither_replaced_nor_used():
     provider = KeyProvider(ServedKeys(new_keys=Store(f"{NEW}/a"), create_in=NEW))
-    assert refusal(wrap, provider, f"keyid={NEW}/a")[0] == "resource-exists"
-    assert refusal(wrap, provider, f"keyid={NEW}/a")[0] == "resource-exists"
+    assert refusal(wrap, provider, f"keyid={NEW}/a")[0] == "key-exists"
+    assert refusal(wrap, provider, f"keyid={NEW}/a")[0] == "key-exists"
 
 
 def test_packets_of_other_keys_are_not_opened(provider):

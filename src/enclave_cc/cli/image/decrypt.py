@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from enclave_cc.cli.image.files import read
-from enclave_cc.cli.image.options import KeysOption, PlatformOption
+from enclave_cc.cli.image.options import (
+    KeyPasswordOption,
+    KeyProviderConfigOption,
+    KeysOption,
+    PlatformOption,
+)
+from enclave_cc.cli.image.passwords import key_password_from
 from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, transferring
 from enclave_cc.cli.image.result import show_written
 from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output
 from enclave_cc.tenant.decryption import decrypt as decrypt_between
-from enclave_cc.tenant.owner_keys import ring_of
+from enclave_cc.tenant.decryption_keys import open_key_ring
 from enclave_cc.tenant.platforms import parse_platform
 
 _REGISTRY = RegistryOptions()
@@ -21,6 +26,8 @@ def decrypt(
     target: str,
     *,
     key: KeysOption,
+    key_password_file: KeyPasswordOption = None,
+    keyprovider_config: KeyProviderConfigOption = None,
     platform: PlatformOption = (),
     output: OutputOption = Output.TEXT,
     registry: RegistryOptions = _REGISTRY,
@@ -34,7 +41,9 @@ def decrypt(
     Example: `enclave-cc image decrypt registry.example/team/app:v1 docker-archive:app.tar:app:v1
     --key keys/image.key`
     """
-    keys = ring_of({path.name: read(path) for path in key})
+    keys = open_key_ring(
+        key, password=key_password_from(key_password_file), keyprovider_config=keyprovider_config
+    )
     with transferring(source, target, registry, progress) as transfer:
         done = decrypt_between(
             transfer.reader,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from enclave_cc.cli.image.options import PlatformOption
+from enclave_cc.cli.image.options import KeyProviderConfigOption, PlatformOption
 from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, transferring
 from enclave_cc.cli.image.recipients import RecipientOptions
 from enclave_cc.cli.image.result import show_written
@@ -38,6 +38,7 @@ def encrypt(
         bool, Parameter(help="Make the key and give it to the broker (--admin) first.", negative="")
     ] = False,
     admin: AdminOption = DEFAULT_ADMIN,
+    keyprovider_config: KeyProviderConfigOption = None,
     platform: PlatformOption = (),
     deterministic: Annotated[
         bool,
@@ -57,11 +58,11 @@ def encrypt(
     docker-archive:FILE[:REF], as `docker save` writes it.
 
     Example: `enclave-cc image encrypt docker-archive:app.tar registry.example/team/app:v1
-    --key keys/image.key --key-id kbs:///team/keys/app`
+    --key keys/image.key --key-id kbs:///team/keys/app --recipient jwe:colleague.pem`
     """
     platforms = tuple(map(parse_platform, platform))
-    created = to.create_key(admin) if create_key else None
-    request = _request(to.recipients(created), platforms, steady=deterministic)
+    recipients = to.recipients(keyprovider_config, create_in=admin if create_key else None)
+    request = _request(recipients, platforms, steady=deterministic)
     with transferring(source, target, registry, progress) as transfer:
         done = encrypt_between(transfer.reader, transfer.writer, request, transfer.work)
     if done.left_out:

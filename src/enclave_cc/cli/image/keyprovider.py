@@ -62,10 +62,10 @@ def serve(
         )
     store = None if admin is None else BrokerKeyStore(admin)
     keys = ServedKeys(key, new_keys=store, create_in=create_in)
+    server = KeyProviderServer(KeyProvider(keys), listen, _say)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    server = KeyProviderServer(KeyProvider(keys), listen, _say)
     _say(f"key provider ready at {server.start()}, serving {', '.join(keys.names()) or 'new keys only'}")
     stop.wait()
     server.stop()

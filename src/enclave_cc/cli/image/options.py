@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from enclave_cc.tenant.keyproviders.configuration import CONFIG_VARIABLE
+
 PlatformOption = Annotated[
     tuple[str, ...],
     Parameter(
@@ -17,11 +19,25 @@ PlatformOption = Annotated[
     ),
 ]
 KeysOption = Annotated[
-    tuple[Path, ...],
+    tuple[str, ...],
     Parameter(
         name="--key",
-        help="File with a key that opens the image: 32 bytes as the broker holds them, or a private key.",
+        help=(
+            "What opens the image: a FILE with 32 bytes as the broker holds them or with a private key,"
+            " kbs:///REPOSITORY/TYPE/TAG=FILE, or provider:NAME[:PARAMETERS]; may be repeated."
+        ),
         negative="",
         show_default=False,
+    ),
+]
+KeyPasswordOption = Annotated[
+    Path | None, Parameter(name="--key-password-file", help="File with the password of private keys.")
+]
+KeyProviderConfigOption = Annotated[
+    Path | None,
+    Parameter(
+        name="--keyprovider-config",
+        help="ocicrypt's file that says how key providers are called.",
+        env_var=CONFIG_VARIABLE,
     ),
 ]

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from enclave_cc.cli.image.files import create_private, read
+from enclave_cc.cli.image.broker_keys import BrokerKeyStore
 from enclave_cc.core.errors import InvalidInputError, Stage
-from enclave_cc.core.secret import Secret
-from enclave_cc.formats.kbs.resource_uri import ResourceUri
-from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
+from enclave_cc.tenant import recipients as named
 
 if TYPE_CHECKING:
     from enclave_cc.formats.ocicrypt.wrapping import Recipient
 
-_KEY_BYTES: Final = 32
+RECIPIENT_HELP = (
+    "kbs:///REPOSITORY/TYPE/TAG=FILE, jwe:PUBLIC-KEY, pkcs7:CERTIFICATE or provider:NAME[:PARAMETERS];"
+    " may be repeated."
+)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class RecipientOptions:
-    """The broker's key."""
+    """The broker's key, and any others."""
 
     key: Annotated[
         Path | None, Parameter(help="File with the 32-byte wrapping key; made here with --create-key.")
@@ -32,41 +32,24 @@ class RecipientOptions:
     key_id: Annotated[
         str | None, Parameter(help="Where the broker holds that key: kbs:///REPOSITORY/TYPE/TAG.")
     ] = None
+    recipient: Annotated[
+        tuple[str, ...], Parameter(help=RECIPIENT_HELP, negative="", show_default=False)
+    ] = ()
 
-    def recipients(self, created: Secret | None = None) -> tuple[Recipient, ...]:
-        """Return them all."""
-        if self.key_id is None:
-            if self.key is not None:
-                raise _incomplete("--key needs --key-id")
-            return ()
-        kid = str(ResourceUri.parse(self.key_id))
-        if created is not None:
-            return (BrokerKey(created, kid),)
-        if self.key is None:
-            raise _incomplete("--key-id needs --key, or --create-key")
-        return (BrokerKey(Secret(read(self.key)), kid),)
-
-    def create_key(self, admin: Path) -> Secret:
-        """Make a key, keep it in the file if one is named, and give it to the broker; never replace one."""
-        from enclave_cc.trustee.admin_access import AdminAccess  # noqa: PLC0415  # only this option needs it
-
-        if self.key_id is None:
-            raise _incomplete("--create-key needs --key-id")
-        uri = ResourceUri.parse(self.key_id)
-        key = Secret(os.urandom(_KEY_BYTES))
-        with AdminAccess.read(admin).client() as client:
-            if uri.path in client.list_resources():
-                raise InvalidInputError(
-                    "key-exists",
-                    "the broker has a key of this name already",
-                    stage=Stage.CONFIG,
-                    detail=str(uri),
-                )
-            if self.key is not None:
-                with os.fdopen(create_private(self.key), "wb") as file:
-                    file.write(key.reveal())
-            client.put_resource(uri, bytes(key.reveal()))
-        return key
+    def recipients(
+        self, keyprovider_config: Path | None, *, create_in: Path | None = None
+    ) -> tuple[Recipient, ...]:
+        """Return them all; ``create_in`` is the admin.json of the broker that new keys go into."""
+        if self.key_id is None and self.key is not None:
+            raise _incomplete("--key needs --key-id")
+        texts = (*(() if self.key_id is None else (self.key_id,)), *self.recipient)
+        if create_in is None:
+            if self.key_id is not None and self.key is None:
+                raise _incomplete("--key-id needs --key, or --create-key")
+        elif not any(text.startswith(named.BROKER) and "=" not in text for text in texts):
+            raise _incomplete("--create-key needs --key-id, or a kbs:/// recipient without a file")
+        store = None if create_in is None else BrokerKeyStore(create_in)
+        return named.parse_recipients(texts, named.RecipientOptions(self.key, store, keyprovider_config))
 
 
 def _incomplete(detail: str) -> InvalidInputError:

@@ -7,15 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from enclave_cc.cli.image.files import read
-from enclave_cc.cli.image.options import KeysOption
+from enclave_cc.cli.image.options import KeyPasswordOption, KeyProviderConfigOption, KeysOption
+from enclave_cc.cli.image.passwords import key_password_from
 from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, transferring
-from enclave_cc.cli.image.recipients import RecipientOptions
+from enclave_cc.cli.image.recipients import RECIPIENT_HELP, RecipientOptions
 from enclave_cc.cli.image.result import show_written
 from enclave_cc.cli.image.talk import say
 from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output
-from enclave_cc.tenant.owner_keys import ring_of
+from enclave_cc.tenant.decryption_keys import open_key_ring
 from enclave_cc.tenant.rewrap import Rewrapping
 from enclave_cc.tenant.rewrap import rewrap as rewrap_between
 
@@ -28,12 +28,17 @@ def rewrap(
     target: str,
     *,
     key: KeysOption = (),
+    key_password_file: KeyPasswordOption = None,
+    keyprovider_config: KeyProviderConfigOption = None,
     add_key: Annotated[
         Path | None, Parameter(help="File with the 32-byte wrapping key of another recipient.")
     ] = None,
     add_key_id: Annotated[
         str | None, Parameter(help="Where the broker holds that key: kbs:///REPOSITORY/TYPE/TAG.")
     ] = None,
+    add_recipient: Annotated[
+        tuple[str, ...], Parameter(help=RECIPIENT_HELP, negative="", show_default=False)
+    ] = (),
     remove_recipient: Annotated[
         tuple[str, ...],
         Parameter(
@@ -55,9 +60,11 @@ def rewrap(
     Example: `enclave-cc image rewrap registry.example/team/app:v1 registry.example/team/app:v1
     --key keys/image.key --add-key keys/next.key --add-key-id kbs:///team/keys/next`
     """
-    added = RecipientOptions(add_key, add_key_id).recipients()
+    added = RecipientOptions(add_key, add_key_id, add_recipient).recipients(keyprovider_config)
     request = Rewrapping(add=added, remove=remove_recipient)
-    keys = ring_of({path.name: read(path) for path in key})
+    keys = open_key_ring(
+        key, password=key_password_from(key_password_file), keyprovider_config=keyprovider_config
+    )
     with transferring(source, target, registry, progress) as transfer:
         done = rewrap_between(transfer.reader, transfer.writer, request, keys, transfer.work)
     if remove_recipient:
