@@ -15,6 +15,7 @@ PACKAGES: Final = {
     "cryptography": "AES, HMAC, X25519, ECDSA, X.509 (OpenSSL)",
     "cffi": "needed by cryptography",
     "isal": "gzip (Intel ISA-L)",
+    "pysequoia": "OpenPGP signatures (Sequoia); loaded only where a policy has signedBy",
     "urllib3": "HTTP and TLS to registry and broker; no dependencies of its own",
     "zstandard": "zstd",
 }

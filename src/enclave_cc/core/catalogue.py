@@ -108,6 +108,11 @@ REMEDIES: Final[dict[str, str]] = {
     ),
     "signature-digest-refused": "sign this very image: the signature found is one of another manifest",
     "signature-invalid": "sign the image again: the signature's payload does not parse",
+    "signature-hash-refused": "sign the image again with SHA-256 or better (gpg --digest-algo SHA512)",
+    "signature-key-expired": (
+        "sign the image with a valid key, and update the keyring that the signature policy names"
+    ),
+    "signature-expired": "sign the image again: the signature carries a date after which it does not count",
     "signature-log-refused": (
         "sign the image again with a log that the signature policy pins, or correct the policy"
     ),

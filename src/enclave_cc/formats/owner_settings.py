@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from enclave_cc.core.fields import FieldError, Fields
 from enclave_cc.formats.decryption_settings import NO_DECRYPTION_KEYS, DecryptionSettings
 from enclave_cc.formats.image_limits import DEFAULT_LIMITS, Limits
+from enclave_cc.formats.lookaside_settings import NO_LOOKASIDE, LookasideSettings
 from enclave_cc.formats.registry_settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class OwnerSettings:
     decryption: DecryptionSettings = NO_DECRYPTION_KEYS
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     limits: Limits = DEFAULT_LIMITS
+    lookaside: LookasideSettings = NO_LOOKASIDE
     workload: WorkloadPolicy = WorkloadPolicy()
 
     @classmethod
@@ -88,8 +90,10 @@ class OwnerSettings:
             "insecure_allow_a256ctr",
             "registries",
             "limits",
+            "lookaside",
         )
         insecure_http = broker.boolean("insecure_http", default=False)
+        plain_http_hosts = _texts(image, "insecure_http_registries")
         return cls(
             broker_url=_broker_url(broker, insecure_http=insecure_http),
             broker_tls_ca=broker.text("tls_ca", default=""),
@@ -98,11 +102,12 @@ class OwnerSettings:
             signature_policy=_resource(image, "signature_policy"),
             require_encrypted=image.boolean("require_encrypted", default=False),
             insecure_accept_unsigned=image.boolean("insecure_accept_unsigned", default=False),
-            insecure_http_registries=_texts(image, "insecure_http_registries"),
+            insecure_http_registries=plain_http_hosts,
             registry_credentials=_resource(image, "registry_credentials"),
             decryption=DecryptionSettings.parse(image),
             registries=RegistrySettings.parse(image.object("registries")),
             limits=Limits.parse(image.object("limits")),
+            lookaside=LookasideSettings.parse(image.object("lookaside"), plain_http_hosts=plain_http_hosts),
             workload=WorkloadPolicy.parse(root.object("workload")),
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from enclave_cc.core.digest import Digest
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
     from enclave_cc.image.checks import Checks
@@ -44,6 +45,13 @@ class Registry(Protocol):
         It is the referrers API's answer, else the manifest under the tag that stands in for it
         (``sha256-<hex>``); an empty index if there is neither.
         """
+
+
+class SignatureStore(Protocol):
+    """Where simple signatures lie beside a registry."""
+
+    def signatures(self, reference: Reference, digest: Digest) -> Iterator[bytes]:
+        """Yield a bounded number of signatures of a manifest, unchecked; raises the error family."""
 
 
 class BlobSource(Protocol):

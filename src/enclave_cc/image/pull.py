@@ -24,8 +24,9 @@ from enclave_cc.image.checks import Checks
 from enclave_cc.image.fetched import fetch_config, fetch_manifest
 from enclave_cc.image.layers import Layer, open_layer
 from enclave_cc.image.limits import DEFAULT_LIMITS, require_at_most
-from enclave_cc.image.ports import BlobSource, Registry, Resources
+from enclave_cc.image.ports import BlobSource, Registry, Resources, SignatureStore
 from enclave_cc.image.signatures.evaluate import refuse_rejected, require_signatures
+from enclave_cc.image.signatures.simple import NoSignatureStore
 from enclave_cc.image.signatures.subject import SignatureSubject, SignedDocument
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "verify_image",
 ]
 
+NO_SIGNATURE_STORE: Final = NoSignatureStore()
 # SGX exists on this one.
 LINUX_AMD64: Final = Platform("linux", "amd64")
 
@@ -74,6 +76,7 @@ def verify_image(
     resources: Resources,
     policy: SignaturePolicy | None,
     require_encrypted: bool,
+    signature_store: SignatureStore = NO_SIGNATURE_STORE,
     platform: Platform = LINUX_AMD64,
     limits: Limits = DEFAULT_LIMITS,
 ) -> VerifiedImage:
@@ -81,9 +84,9 @@ def verify_image(
     Verify everything about an image but the content of its layers.
 
     ``manifest_digest`` is what the host resolved the tag to, of the manifest or of its index; a
-    digest in the reference is stronger, and the two must agree. Raises ``RefusedError`` with the
-    findings of every rule evaluated so far, ``InvalidInputError`` for documents that do not parse,
-    and ``UnavailableError``.
+    digest in the reference is stronger, and the two must agree. ``signature_store`` has the simple
+    signatures, if the owner named one. Raises ``RefusedError`` with the findings of every rule
+    evaluated so far, ``InvalidInputError`` for documents that do not parse, and ``UnavailableError``.
     """
     checks = Checks()
     pull = _Pull(reference, registry, platform, limits, checks)
@@ -94,7 +97,12 @@ def verify_image(
     manifest, documents = pull.resolve(manifest_digest)
     # (3) The signatures, over the manifest or over the index that names it.
     require_signatures(
-        SignatureSubject(reference, documents), scope, registry=registry, resources=resources, checks=checks
+        SignatureSubject(reference, documents),
+        scope,
+        registry=registry,
+        resources=resources,
+        store=signature_store,
+        checks=checks,
     )
     # (4) The configuration, and that it fits the manifest and this machine.
     config = pull.configuration(manifest)

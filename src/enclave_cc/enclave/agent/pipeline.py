@@ -112,7 +112,9 @@ class ImagePipeline:
         # (2) The owner's signature policy; (3) manifest, signature, configuration, by the name asked for.
         policy = _signature_policy(settings, session)
         registry = self._open_registry(session, patience=patience)
-        with closing(registry), course.cancellation.waking(registry.interrupt):
+        signatures = self._open_registry.signatures(session, patience=patience)
+        waking = course.cancellation.waking
+        with closing(registry), closing(signatures), waking(registry.interrupt), waking(signatures.interrupt):
             image = verify_image(
                 reference,
                 manifest_digest=Digest.parse(request.manifest_digest) if request.manifest_digest else None,
@@ -120,6 +122,7 @@ class ImagePipeline:
                 resources=session,
                 policy=policy,
                 require_encrypted=settings.require_encrypted,
+                signature_store=signatures,
                 limits=settings.limits,
             )
             # (4) How the process may start, before any layer costs time.

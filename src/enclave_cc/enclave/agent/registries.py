@@ -16,6 +16,7 @@ from enclave_cc.formats.registries import Registries
 from enclave_cc.formats.registry_auth.auth_file import AuthFile
 from enclave_cc.formats.registry_auth.helper_answer import parse_credentials
 from enclave_cc.formats.registry_settings import RESOURCE
+from enclave_cc.transport.lookaside import LookasideClient
 from enclave_cc.transport.mirrored_registry import MirroredRegistry, MirrorHealth
 from enclave_cc.transport.registry import RegistryClient
 
@@ -54,6 +55,17 @@ class RegistryOpener:
         registries = _registries(settings, session)
         return MirroredRegistry(
             registries, client({}), quick=client({"attempts": _MIRROR_ATTEMPTS}), health=self._health
+        )
+
+    def signatures(self, session: BrokerSession, *, patience: Patience | None = None) -> LookasideClient:
+        """Open the store of simple signatures that the owner names, by the same ways as registries."""
+        settings = self._settings
+        return LookasideClient(
+            settings.lookaside,
+            insecure_http=settings.plain_http_hosts(),
+            ca_pem=settings.registries.ca,
+            proxies=_proxies(settings, session),
+            patience=patience,
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.formats.signatures import identity, keyless
+from enclave_cc.formats.signatures import identity, keyless, openpgp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +38,10 @@ _REFUSALS: Final = {
         "signature-key-refused",
         "the image is signed by another key than the policy names",
     ),
+    openpgp.MESSAGE_RULE: ("signature-invalid", "an image signature is malformed"),
+    openpgp.HASH_RULE: ("signature-hash-refused", "an image signature uses a weak hash"),
+    openpgp.STATUS_RULE: ("signature-key-expired", "the key of an image signature is expired or revoked"),
+    openpgp.EXPIRY_RULE: ("signature-expired", "the image signature has expired"),
     keyless.LOG_RULE: ("signature-log-refused", "no pinned log has seen the image signature"),
     keyless.CERTIFICATE_RULE: _CERTIFICATE,
     keyless.CERTIFICATE_LOG_RULE: _CERTIFICATE,

@@ -8,6 +8,7 @@ beside it, and every requirement of the scope has to hold.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage
@@ -20,12 +21,14 @@ from enclave_cc.formats.signatures.requirements import (
 )
 from enclave_cc.image.signatures.attempt import Attempt, best_of
 from enclave_cc.image.signatures.found import FoundSignatures
+from enclave_cc.image.signatures.openpgp import load_keyring, openpgp_steps
 from enclave_cc.image.signatures.sigstore import load_trust, sigstore_steps
+from enclave_cc.image.signatures.simple import SimpleSignatures
 
 if TYPE_CHECKING:
     from enclave_cc.formats.signatures.policy import Scope
     from enclave_cc.image.checks import Checks
-    from enclave_cc.image.ports import Registry, Resources
+    from enclave_cc.image.ports import Registry, Resources, SignatureStore
     from enclave_cc.image.signatures.subject import SignatureSubject
 
 POLICY_RULE: Final = "image.signature.policy"
@@ -48,6 +51,7 @@ def require_signatures(
     *,
     registry: Registry,
     resources: Resources,
+    store: SignatureStore,
     checks: Checks,
 ) -> None:
     """
@@ -55,9 +59,11 @@ def require_signatures(
 
     Raises ``RefusedError`` (signature-missing, signature-key-refused, signature-log-refused,
     signature-certificate-refused, signature-signer-refused, signature-digest-refused,
-    signature-identity-refused, signature-invalid) with what was compared.
+    signature-identity-refused, signature-invalid, signature-hash-refused, signature-key-expired,
+    signature-expired) with what was compared.
     """
     found = FoundSignatures(subject, registry, checks)
+    simple = SimpleSignatures(subject, store)
     for requirement in scope.requirements:
         match requirement:
             case InsecureAcceptAnything():
@@ -72,11 +78,12 @@ def require_signatures(
                 )
                 best_of(attempts, expected="at least 1 signature").record(checks)
             case SignedBy():
-                checks.require(
-                    Finding(POLICY_RULE, Outcome.FAILED, "a kind of signature that is verified", "signedBy"),
-                    "signature-policy-rejects",
-                    "the signature policy rejects the image",
-                    stage=Stage.POLICY,
+                now = dt.datetime.now(dt.UTC)
+                keyring = load_keyring(requirement.keyrings, resources, now=now)
+                attempts = (
+                    Attempt.of(openpgp_steps(data, keyring, requirement.identity, subject, now=now))
+                    for data in simple
                 )
+                best_of(attempts, expected="at least 1 simple signature").record(checks)
             case Reject():
                 refuse_rejected(scope, checks)

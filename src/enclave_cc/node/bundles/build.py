@@ -23,6 +23,8 @@ from enclave_cc.node.bundles.bytecode import compile_files
 from enclave_cc.node.bundles.elf import for_loading, is_elf, read_elf
 from enclave_cc.node.bundles.libraries import LOADED_AT_RUN_TIME, LibraryClosure
 from enclave_cc.node.bundles.python_files import (
+    AGENT_PACKAGES,
+    TRUSTED_PACKAGES,
     BundleFile,
     interpreter_file,
     own_files,
@@ -153,7 +155,9 @@ def _fill(root: Path, kind: Kind, boot_bundle: Path | None) -> str:
             "the Python interpreter is linked statically and cannot load extension modules",
             stage=Stage.MEASURE,
         )
-    files = chain((interpreter,), standard_library_files(), package_files(), own_files(_is_inside(kind)))
+    files = chain(
+        (interpreter,), standard_library_files(), package_files(_packages(kind)), own_files(_is_inside(kind))
+    )
     _copy(root, files, libraries)
     for name in LOADED_AT_RUN_TIME:
         libraries.add_if_present(name)
@@ -194,6 +198,10 @@ def _write(path: Path, data: bytes, *, executable: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     path.chmod(0o555 if executable else 0o444)
+
+
+def _packages(kind: Kind) -> list[str]:
+    return [name for name in TRUSTED_PACKAGES if kind is Kind.AGENT or name not in AGENT_PACKAGES]
 
 
 def _is_inside(kind: Kind) -> Callable[[str], bool]:

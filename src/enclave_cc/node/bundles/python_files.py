@@ -20,14 +20,16 @@ import enclave_cc
 from enclave_cc.core.errors import InvalidInputError, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 PYTHON: Final = "usr/bin/python3"
 SITE: Final = "usr/lib/enclave-cc/site"
 
 # Our rooms that run inside (CONTRIBUTING.md), and what they import from others.
 TRUSTED_ROOMS: Final = ("core", "formats", "transport", "image", "enclave", "platform")
-TRUSTED_PACKAGES: Final = ("_cffi_backend", "cryptography", "isal", "urllib3", "zstandard")
+# Only who opens images verifies OpenPGP signatures; it is the largest of all.
+AGENT_PACKAGES: Final = ("pysequoia",)
+TRUSTED_PACKAGES: Final = ("_cffi_backend", "cryptography", "isal", "pysequoia", "urllib3", "zstandard")
 
 # Interactive tools, installers, test suites and databases: large, and no business of an enclave.
 _PRUNED_DIRECTORIES: Final = frozenset(
@@ -102,9 +104,9 @@ def standard_library_files() -> Iterator[BundleFile]:
         yield from _below(Path(dynamic), f"usr/lib/{version}/lib-dynload")
 
 
-def package_files() -> Iterator[BundleFile]:
-    """List the few packages of others that are trusted."""
-    for name in TRUSTED_PACKAGES:
+def package_files(names: Iterable[str] = TRUSTED_PACKAGES) -> Iterator[BundleFile]:
+    """List the few packages of others that are trusted, or some of them."""
+    for name in names:
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.origin:
             raise _missing(f"the package {name}")
