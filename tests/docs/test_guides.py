@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +29,8 @@ def commands_of(page):
     return "\n".join(BLOCK.findall((ROOT / "docs" / "guides" / page).read_text()))
 
 
-def wait_for_broker(log):
-    return f'for _ in $(seq 100); do grep -q "ready at" {log} && break; sleep 0.1; done\n'
+def wait_for(words, log):
+    return f'for _ in $(seq 200); do grep -q "{words}" {log} && break; sleep 0.1; done\n'
 
 
 @pytest.fixture
@@ -70,11 +72,58 @@ def test_preparing_an_image_and_running_the_broker_work_as_written(workplace):
     serve = serve.replace(
         "enclave-cc kbs SERVE",
         "enclave-cc kbs serve --config broker/broker.toml > broker.log 2>&1 &\n"
-        + wait_for_broker("broker.log"),
+        + wait_for("ready at", "broker.log"),
     )
     output = run(serve + "\nkill $!\n", workplace)
     assert "kbs:///team/keys/app" in output
     assert "package policy" in output
+
+
+def sections_of(page):
+    """The page's commands, section by section."""
+    text = (ROOT / "docs" / "guides" / page).read_text()
+    return ["\n".join(BLOCK.findall(section)) for section in text.split("\n## ")[1:]]
+
+
+def insecure_policy(script):
+    return script.replace("skopeo copy", "skopeo --insecure-policy copy")
+
+
+# Does with our own commands what a skopeo that knows key providers does, with the same words.
+OTHER_SKOPEO = """
+skopeo() {
+    case "$2" in
+        --encryption-key) enclave-cc image encrypt "$4" "$5" --recipient "$3" ;;
+        --decryption-key) enclave-cc image decrypt "$4" "$5" --key "$3" ;;
+    esac
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_encrypting_with_skopeo_and_a_key_pair_works_as_written(workplace):
+    pair, _ = sections_of("using-skopeo.md")
+    run(insecure_policy(pair), workplace)
+    for name in ("app.back", "app.again"):
+        assert _layers(workplace / name) == _layers(workplace / "app")
+
+
+def test_the_key_provider_works_as_written(workplace):
+    _, provider = sections_of("using-skopeo.md")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    script = provider.replace("50000", port).replace(
+        "image.key &\n", "image.key 2> provider.log &\n" + wait_for("ready at", "provider.log")
+    )
+    run(OTHER_SKOPEO + "enclave-cc image keygen keys\n" + script + "\nkill -TERM $!\nwait $!\n", workplace)
+    assert _layers(workplace / "app.opened") == _layers(workplace / "app")
+    said = (workplace / "provider.log").read_text().splitlines()
+    assert {line.split()[0] for line in said[1:]} == {"WrapKey", "UnWrapKey"}
+
+
+def _layers(directory):
+    layout = ImageLayout.open(directory)
+    return [layer.digest for layer in layout.read_manifest(layout.find()).layers]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
