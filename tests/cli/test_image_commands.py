@@ -132,8 +132,8 @@ def test_an_interrupted_command_leaves_nothing(place):
         while sorted(place.iterdir()) == before and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-        assert process.returncode == 130
+        _, told = process.communicate(timeout=30)
+        assert process.returncode == 130, told
         assert sorted(place.iterdir()) == before
 
 

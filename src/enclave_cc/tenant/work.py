@@ -1,7 +1,7 @@
 """
 Long work on an image: in a few threads, reported while it goes on, and stopped everywhere at once.
 
-The first failure, or the interruption of whoever waits, stops every other stream at its next chunk.
+The first failure, or whoever calls ``stop``, stops every stream at its next chunk.
 """
 
 from __future__ import annotations
@@ -59,26 +59,36 @@ class Work:
         self._threads = threads or min(_MAX_THREADS, max(2, os.cpu_count() or 1))
         self._stopped = threading.Event()
 
+    def stop(self) -> None:
+        """Give the work up; a signal handler may call this."""
+        self._stopped.set()
+
+    def require_going(self) -> None:
+        """Raise ``StoppedError`` when the work was given up."""
+        if self._stopped.is_set():
+            raise StoppedError
+
     def stream(self, task: str, chunks: Iterable[bytes], total_bytes: int | None) -> Iterator[bytes]:
         """Pass a stream on, reporting it; raise ``StoppedError`` when the work was given up."""
         self._progress.begin(task, total_bytes)
         for chunk in chunks:
-            if self._stopped.is_set():
-                raise StoppedError
+            self.require_going()
             yield chunk
             self._progress.advance(task, len(chunk))
         self._progress.end(task)
 
     def each(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Apply a function to all items, some at a time; raise the first failure after all have stopped."""
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="image") as pool:
+        self.require_going()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="image")
+        try:
             futures = [pool.submit(function, item) for item in items]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-            except BaseException:
-                self._stopped.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
             return [future.result() for future in futures]
+        except BaseException:
+            self._stopped.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from enclave_cc.cli.image.files import read
+from enclave_cc.cli.interrupt import interruptible
 from enclave_cc.cli.progress import ProgressForm, showing
 from enclave_cc.tenant.places.opening import open_reader, open_writer
 from enclave_cc.tenant.registry_access import RegistryAccess
@@ -66,7 +67,9 @@ class ProgressOptions:
     def work(self) -> Iterator[Work]:
         """Report the block's work."""
         with showing(ProgressForm.NONE if self.quiet else self.progress) as renderer:
-            yield Work(renderer)
+            work = Work(renderer)
+            with interruptible(work):
+                yield work
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,12 @@ def transferring(
 ) -> Iterator[Transfer]:
     """Open both places; the target is committed at the end of the block."""
     with ExitStack() as stack:
+        work = stack.enter_context(progress.work())
         access = stack.enter_context(registry.access())
         reader = stack.enter_context(open_reader(source, access.client))
         writer = stack.enter_context(open_writer(target, access.client))
-        yield Transfer(reader, writer, stack.enter_context(progress.work()))
+        yield Transfer(reader, writer, work)
+        work.require_going()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from typing import IO, TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import InvalidInputError, Stage
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_BYTES: Final = 1 << 20
+_TOKEN_BYTES: Final = 8
 
 
 def read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
@@ -29,6 +31,11 @@ def read_range(file: int, offset: int, size: int) -> Iterator[bytes]:
             return
         offset += len(chunk)
         yield chunk
+
+
+def beside(path: Path) -> Path:
+    """Name something that will become ``path`` when it is complete; it is on the same file system."""
+    return path.parent / f".{path.name}.partial-{secrets.token_hex(_TOKEN_BYTES)}"
 
 
 def unusable(path: Path, error: OSError) -> InvalidInputError:

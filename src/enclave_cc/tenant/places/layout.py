@@ -7,9 +7,8 @@ complete; into one that exists, blobs are added first and names last, in one rep
 
 from __future__ import annotations
 
+import errno
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclave_cc.formats.oci.descriptor import Descriptor
@@ -17,11 +16,12 @@ from enclave_cc.formats.oci.manifest import Index
 from enclave_cc.formats.signatures.cosign import signature_tag
 from enclave_cc.tenant.image_layout import REF_NAME, ImageLayout
 from enclave_cc.tenant.places.checked import checked
-from enclave_cc.tenant.places.files import read_chunks, unusable
+from enclave_cc.tenant.places.files import beside, read_chunks, unusable
 from enclave_cc.tenant.places.referrers import fallback_tag, with_referrer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from enclave_cc.core.digest import Digest
 
@@ -75,7 +75,7 @@ class LayoutWriter:
         self._directory = directory
         self._names: dict[str, Descriptor] = {}
         self._fresh = not (directory / "oci-layout").exists()
-        self._layout = ImageLayout.create(_beside(directory)) if self._fresh else ImageLayout.open(directory)
+        self._layout = _create_beside(directory) if self._fresh else ImageLayout.open(directory)
 
     def has_blob(self, digest: Digest) -> bool:
         """Tell whether a blob is there already; its bytes are compared by whoever reads it."""
@@ -123,14 +123,21 @@ class LayoutWriter:
             shutil.rmtree(self._layout.directory, ignore_errors=True)
 
 
-def _beside(directory: Path) -> Path:
-    """Make a directory on the same file system; a target that holds something else is refused now."""
+def _create_beside(directory: Path) -> ImageLayout:
+    """Make a layout on the same file system; a target that holds something else is refused now."""
+    made = beside(directory)
     try:
-        if directory.exists() and any(directory.iterdir()):
-            raise FileExistsError(17, "exists and is no OCI layout")
+        _require_free(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.partial-"))
-        made.chmod(0o755)
+        return ImageLayout.create(made)
     except OSError as error:
+        shutil.rmtree(made, ignore_errors=True)
         raise unusable(directory, error) from error
-    return made
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def _require_free(directory: Path) -> None:
+    if directory.exists() and any(directory.iterdir()):
+        raise FileExistsError(errno.EEXIST, "exists and is no OCI layout")

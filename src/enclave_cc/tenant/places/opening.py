@@ -49,12 +49,14 @@ def open_reader(text: str, connect: Connect = _no_registry) -> Iterator[ImageRea
 @contextmanager
 def open_writer(text: str, connect: Connect = _no_registry) -> Iterator[ImageWriter]:
     """Open a place to write to; it is committed at the end of the block, or abandoned if that failed."""
-    writer = _writer(Place.parse(text), connect)
+    writer = None
     try:
+        writer = _writer(Place.parse(text), connect)
         yield writer
         writer.commit()
     except BaseException:
-        writer.abandon()
+        if writer is not None:
+            writer.abandon()
         raise
 
 

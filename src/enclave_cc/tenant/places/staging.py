@@ -8,17 +8,16 @@ layout under a temporary name, and the archive, too, gets its name only when it 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.places.files import unusable
+from enclave_cc.tenant.places.files import beside, unusable
 from enclave_cc.tenant.places.layout import LayoutWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from enclave_cc.core.digest import Digest
     from enclave_cc.formats.oci.descriptor import Descriptor
@@ -29,12 +28,15 @@ class StagedWriter(ABC):
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self._path = path
+        self._staging = beside(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
+            self._staging.mkdir(parents=True, mode=0o700)
+            self._layout = LayoutWriter(self._staging / "layout", name)
         except OSError as error:
             raise unusable(path, error) from error
-        self._layout = LayoutWriter(self._staging / "layout", name)
+        except BaseException:
+            self.abandon()
+            raise
         self.name = self._layout.name
 
     @abstractmethod
