@@ -9,12 +9,20 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from tests.simulators.registry import running_registry
 from tests.tenant.conftest import TARS, image_in
 
 from enclave_cc.cli.main import main
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.trustee import admin_access
 
 KID = "kbs:///team/keys/app"
 PROGRAM = Path(sys.executable).parent / "enclave-cc"
@@ -77,7 +85,7 @@ def test_an_image_is_rewrapped_in_place(run):
         plain_http = ("--insecure-http", simulator.host)
         run("encrypt", "app", remote, *TO, *plain_http)
         simulator.requests.clear()
-        add = ("--add-key", "next.key", "--add-key-id", "kbs:///team/keys/next")
+        add = ("--add-recipient", "kbs:///team/keys/next=next.key")
         told = run(
             "rewrap", remote, remote, "--key", "image.key", *add, "--remove-recipient", KID, *plain_http
         )
@@ -138,8 +146,6 @@ def test_an_interrupted_command_leaves_nothing(place):
 
 
 def test_a_key_is_made_once_and_given_to_the_broker_first(run, place, monkeypatch):
-    from enclave_cc.trustee import admin_access  # noqa: PLC0415  # the broker's side is replaced for this test
-
     held = {}
 
     class Client:
@@ -171,8 +177,21 @@ def test_a_key_is_made_once_and_given_to_the_broker_first(run, place, monkeypatc
     assert (place / "made.key").stat().st_mode & 0o777 == 0o600
     run("decrypt", "oci:x", "oci:back", "--key", "made.key")
     assert digest("back") == digest("app")
-    assert "[key-exists," in run("encrypt", "app", "oci:y", *made, status=65).err
+    again = ("--create-key", "--key-id", KID)
+    assert "[key-exists," in run("encrypt", "app", "oci:y", *again, status=65).err
     assert not (place / "y").exists()
+
+
+def test_an_image_is_encrypted_for_a_key_pair(run, place):
+    private = rsa.generate_private_key(65537, 2048)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (place / "private.pem").write_bytes(pem)
+    (place / "public.pem").write_bytes(
+        private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    run("encrypt", "app", "oci:x", *TO, "--recipient", "jwe:public.pem")
+    run("decrypt", "oci:x", "oci:back", "--key", "private.pem")
+    assert digest("back") == digest("app")
 
 
 def test_a_saved_image_is_encrypted(run, place):
@@ -181,3 +200,89 @@ def test_a_saved_image_is_encrypted(run, place):
     run("encrypt", "docker-archive:saved.tar", "oci:x", *TO)
     run("decrypt", "oci:x", "docker-archive:back.tar:app:v1", "--key", "image.key")
     assert (place / "back.tar").read_bytes() == (place / "saved.tar").read_bytes()
+
+
+@pytest.fixture
+def keys(run):
+    run("keygen", "keys")
+    return ("--sign", "keys/cosign.key", "--repository", "registry.example/team/app")
+
+
+NAMED = ("--as", "registry.example/team/app:v1")
+
+
+def test_an_image_is_encrypted_and_signed_in_one_step(run, keys):
+    run("encrypt", "app", "oci:x", *TO, *keys)
+    told = run("inspect", "oci:x", "--key", "keys/cosign.pub", *NAMED, "--require", "encrypted,signed").out
+    assert told.count("yes") == 2
+    assert "policy: accepted" in told
+    assert "tag, by SHA256:" in told or "tag, by sha256:" in told
+    assert "bundle, by" in told
+
+
+def test_signing_again_keeps_the_signatures_that_are_there(run, keys):
+    for _ in range(2):
+        run("encrypt", "app", "oci:x", *TO, "--deterministic", *keys)
+    document = json.loads(run("inspect", "oci:x", "--output", "json").out)
+    forms = [signature["form"] for signature in document["images"][0]["signatures"]]
+    assert (forms.count("tag"), len(document["images"])) == (2, 1)
+
+
+def test_what_is_required_and_missing_is_an_answer(run, keys):
+    told = run("inspect", "app", "--require", "encrypted,signed", status=1).out
+    assert "NOT encrypted" in told
+    assert "NOT signed" in told
+    run("encrypt", "app", "oci:x", *TO)
+    assert "NOT signed" in run("inspect", "oci:x", "--require", "signed,encrypted", status=1).out
+    run("inspect", "oci:x", "--require", "encrypted")
+    assert "[requirement-unknown," in run("inspect", "oci:x", "--require", "nice", status=65).err
+
+
+def test_a_policy_that_refuses_is_an_answer(run, keys):
+    run("encrypt", "app", "oci:x", *TO, *keys)
+    run("keygen", "others")
+    told = run("inspect", "oci:x", "--key", "others/cosign.pub", *NAMED, status=1).out
+    assert "policy: REFUSED" in told
+    assert "not verified" in told
+    elsewhere = ("--as", "registry.example/team/other:v1")
+    assert "REFUSED" in run("inspect", "oci:x", "--key", "keys/cosign.pub", *elsewhere, status=1).out
+
+
+def test_an_inspection_is_a_documented_document(run, keys):
+    run("encrypt", "app", "oci:x", *TO, *keys)
+    document = json.loads(run("inspect", "oci:x", "--key", "keys/cosign.pub", *NAMED, "--output", "json").out)
+    assert document.keys() == {
+        "image",
+        "digest",
+        "media_type",
+        "encrypted",
+        "signed",
+        "signatures",
+        "images",
+        "missing",
+        "answers",
+    }
+    (image,) = document["images"]
+    assert image["platform"] == "linux/amd64"
+    assert image["layers"][0].keys() == {
+        "digest",
+        "size",
+        "media_type",
+        "encrypted",
+        "schemes",
+        "key_ids",
+    }
+    assert image["layers"][0]["key_ids"] == [KID]
+    assert {signature["names"][0] for signature in image["signatures"]} == {"registry.example/team/app"}
+    assert document["answers"][0]["accepted"] is True
+
+
+def test_a_signed_image_is_pushed_with_its_signatures(run, keys):
+    run("encrypt", "app", "oci:x", *TO, *keys)
+    with running_registry() as simulator:
+        plain_http = ("--insecure-http", simulator.host)
+        remote = f"{simulator.host}/team/app:v1"
+        run("push", "x", remote, *plain_http)
+        run("verify", remote, "--key", "keys/cosign.pub", *NAMED, *plain_http)
+        run("encrypt", "app", remote, *TO, "--sign", "keys/cosign.key", *plain_http)
+        run("verify", remote, "--key", "keys/cosign.pub", "--require-encrypted", *plain_http)

@@ -10,15 +10,18 @@ from enclave_cc.formats.oci.descriptor import Descriptor, Platform
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.oci.media_types import Compression
+from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.encryption_label import ENCRYPTION_LABEL
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.inspect import inspect_layout
+from enclave_cc.tenant.inspect import inspect
 from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.places.layout import LayoutReader
 from enclave_cc.tenant.sign import generate_signing_key, sign_image
 
+NAME = Reference.parse("r.example/a")
 KID = "kbs:///default/key/1"
 TAR = LayerBuilder().file("a", b"content").tar()
 
@@ -130,7 +133,7 @@ def test_all_images_of_an_index_are_encrypted(tmp_path, layout, recipients):
     index = target.read_manifest(encrypt_image(layout, target, recipients, name="multi"))
     (entry,) = index.manifests
     assert (entry.platform, entry.annotations) == (amd64, {"a": "b"})
-    assert inspect_layout(target, name="multi").encrypted
+    assert inspect(LayoutReader(target, "multi"), NAME).encrypted
 
 
 def test_a_layer_of_an_unknown_kind_is_not_encrypted(tmp_path, layout, recipients):
@@ -142,16 +145,17 @@ def test_a_layer_of_an_unknown_kind_is_not_encrypted(tmp_path, layout, recipient
 
 
 def test_inspecting_says_who_holds_the_keys_and_how_many_signed(tmp_path, layout, recipients):
-    plain = inspect_layout(layout)
-    assert (plain.encrypted, plain.signatures) == (False, 0)
+    plain = inspect(LayoutReader(layout), NAME)
+    assert (plain.encrypted, plain.signed) == (False, False)
     target = ImageLayout.create(tmp_path / "encrypted")
     manifest = encrypt_image(layout, target, recipients)
     for _ in range(2):
         sign_image(target, manifest, repository="r.example/a", private_key_pem=generate_signing_key()[0])
-    report = inspect_layout(target)
-    assert report.manifest_digest == manifest.digest
-    assert (report.encrypted, report.signatures) == (True, 2)
-    assert [layer.key_ids for layer in report.layers] == [(KID,), (KID,)]
+    report = inspect(LayoutReader(target), NAME)
+    (image,) = report.images
+    assert report.descriptor.digest == image.digest == manifest.digest
+    assert (report.encrypted, len(image.signatures)) == (True, 2)
+    assert [layer.key_ids for layer in image.layers] == [(KID,), (KID,)]
 
 
 def test_an_image_is_signed_for_a_name_that_parses(layout):
@@ -160,7 +164,8 @@ def test_an_image_is_signed_for_a_name_that_parses(layout):
 
 
 def test_an_image_encrypted_by_others_can_be_inspected(vectors):
-    report = inspect_layout(ImageLayout.open(vectors / "oci" / "oci-encrypted"))
+    report = inspect(LayoutReader(ImageLayout.open(vectors / "oci" / "oci-encrypted")), NAME)
+    (image,) = report.images
     assert report.encrypted
-    assert report.signatures == 1
-    assert {layer.key_ids for layer in report.layers} == {(KID,)}
+    assert len(image.signatures) == 1
+    assert {layer.key_ids for layer in image.layers} == {(KID,)}

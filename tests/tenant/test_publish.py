@@ -20,8 +20,9 @@ from enclave_cc.image.pull import open_layer, verify_image
 from enclave_cc.tenant.encrypt import encrypt_image
 from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.inspect import inspect_remote
+from enclave_cc.tenant.inspect import inspect
 from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.places.registry import RegistryReader
 from enclave_cc.tenant.push import push_image
 from enclave_cc.tenant.sign import generate_signing_key, sign_image
 from enclave_cc.transport.registry import RegistryClient
@@ -54,8 +55,8 @@ def test_what_the_tenant_publishes_is_accepted_and_opens(tmp_path, auth):
         assert pushed.digest == manifest.digest
         assert len(pushed.signatures) == 1
 
-        report = inspect_remote(reference, client)
-        assert (report.encrypted, report.signatures) == (True, 1)
+        report = inspect(RegistryReader(client, reference), reference)
+        assert (report.encrypted, len(report.images[0].signatures)) == (True, 1)
 
         resources = MemoryResources({KID: bytes(kek.reveal()), KEY_URI: public})
         policy = {"default": [{"type": "sigstoreSigned", "keyPath": KEY_URI}]}

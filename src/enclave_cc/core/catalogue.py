@@ -51,6 +51,7 @@ REMEDIES: Final[dict[str, str]] = {
     "recipient-unknown": "name a key id as `enclave-cc image inspect` shows it; the detail lists them",
     "key-exists": "choose another name, or pass the file of the key that is there, without --create-key",
     "proxy-invalid": "correct https_proxy, http_proxy or no_proxy in the environment",
+    "requirement-unknown": "require `encrypted`, `signed` or `encrypted,signed`",
     "recipient-missing": "name a recipient: --key FILE --key-id kbs:///…, or --recipient",
     "manifest-invalid": "build and push the image again: its manifest does not parse",
     "manifest-digest-mismatch": (

@@ -53,9 +53,10 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True)
 class Encrypted:
-    """What was written: its descriptor, its layers (each counted once), and what was left out."""
+    """What was written: descriptor, documents, layers (each counted once); and what was left out."""
 
     descriptor: Descriptor
+    documents: Mapping[Digest, bytes]
     images: int
     layers: int
     layer_bytes: int
@@ -80,9 +81,34 @@ def encrypt(
     encryption = LayerEncryption(reader, writer, request.recipients, request.keys, work)
     done = work.each(encryption.encrypt, found.layers)
     layers = {plain.digest: layer for plain, layer in zip(found.layers, done, strict=True)}
-    written = [_write_image(reader, writer, image, layers, found) for image in found.images]
-    top = written[0] if found.chosen.index is None else _write_index(writer, found, written)
-    return Encrypted(top, len(written), len(done), sum(layer.size for layer in done), found.left_out)
+    noted = _Noting(writer)
+    written = [_write_image(reader, noted, image, layers, found) for image in found.images]
+    top = written[0] if found.chosen.index is None else _write_index(noted, found, written)
+    layer_bytes = sum(layer.size for layer in done)
+    return Encrypted(top, noted.documents, len(written), len(done), layer_bytes, found.left_out)
+
+
+class _Noting:
+    """A writer that remembers the documents that it wrote."""
+
+    def __init__(self, writer: ImageWriter) -> None:
+        self.documents: dict[Digest, bytes] = {}
+        self._writer = writer
+
+    @property
+    def name(self) -> str | None:
+        """Return the place's name."""
+        return self._writer.name
+
+    def add_blob(self, document: bytes) -> tuple[Digest, int]:
+        """Store a configuration."""
+        return self._writer.add_blob([document], len(document))
+
+    def add_manifest(self, body: bytes, media_type: str, *, name: str | None) -> Descriptor:
+        """Store a manifest or an index."""
+        descriptor = self._writer.add_manifest(body, media_type, name=name)
+        self.documents[descriptor.digest] = body
+        return descriptor
 
 
 def _require_plain(layer: Descriptor) -> None:
@@ -106,7 +132,7 @@ def _require_usable(recipients: Sequence[Recipient]) -> None:
 
 def _write_image(
     reader: ImageReader,
-    writer: ImageWriter,
+    writer: _Noting,
     image: Image,
     layers: Mapping[Digest, EncryptedLayer],
     found: Images,
@@ -119,7 +145,7 @@ def _write_image(
     edit.use_oci_type()
     use_oci_type(edit.config)
     annotate(edit.config, {FORMER_DIGEST: str(config.digest)})
-    point_to(edit.config, *writer.add_blob([labelled], len(labelled)))
+    point_to(edit.config, *writer.add_blob(labelled))
     for members, plain in zip(edit.layers, image.manifest.layers, strict=True):
         _replace_layer(members, plain, layers[plain.digest])
     name = writer.name if found.chosen.index is None else None
@@ -137,7 +163,7 @@ def _replace_layer(members: Members, plain: Descriptor, encrypted: EncryptedLaye
     annotate(members, encrypted.annotations)
 
 
-def _write_index(writer: ImageWriter, found: Images, written: Sequence[Descriptor]) -> Descriptor:
+def _write_index(writer: _Noting, found: Images, written: Sequence[Descriptor]) -> Descriptor:
     edit = DocumentEdit(found.chosen.body)
     edit.use_oci_type()
     edit.keep_entries(image.position for image in found.images)

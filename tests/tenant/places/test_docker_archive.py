@@ -156,6 +156,22 @@ def test_an_archive_that_makes_no_sense_is_refused(tmp_path, saved, bend, detail
     assert detail in error.detail
 
 
+def test_a_sparse_member_is_refused(tmp_path, saved):
+    """What such a member holds is not what lies behind its header."""
+    path = saved.write(tmp_path / "a.tar")
+    records = b"GNU.sparse.major=1\nGNU.sparse.minor=0\nGNU.sparse.name=sparse\nGNU.sparse.realsize=1024\n"
+    records = b"".join(b"%d %s\n" % (len(line) + 4, line) for line in records.splitlines())
+    with tarfile.open(path, "a", format=tarfile.PAX_FORMAT) as archive:
+        extended = tarfile.TarInfo("PaxHeaders/sparse")
+        extended.type, extended.size = tarfile.XHDTYPE, len(records)
+        archive.addfile(extended, io.BytesIO(records))
+        info = tarfile.TarInfo("sparse")
+        data = b"1\n0\n512\n".ljust(512, b"\0") + bytes(512)
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    assert "sparse: is sparse" in refusal(path).detail
+
+
 def test_too_many_members_are_refused(tmp_path, saved, monkeypatch):
     monkeypatch.setattr(archive_module, "MAX_MEMBERS", 3)
     assert "too many" in refusal(saved.write(tmp_path / "a.tar")).detail

@@ -10,11 +10,13 @@ from enclave_cc.cli.image.options import KeyProviderConfigOption, PlatformOption
 from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, transferring
 from enclave_cc.cli.image.recipients import RecipientOptions
 from enclave_cc.cli.image.result import show_written
+from enclave_cc.cli.image.signing_options import SigningOptions
 from enclave_cc.cli.image.talk import say
 from enclave_cc.cli.options import DEFAULT_ADMIN, AdminOption, OutputOption
 from enclave_cc.cli.output import Output
 from enclave_cc.tenant.encryption import Encryption
 from enclave_cc.tenant.encryption import encrypt as encrypt_between
+from enclave_cc.tenant.just_written import JustWritten
 from enclave_cc.tenant.layer_keys import deterministic as deterministic_keys
 from enclave_cc.tenant.platforms import parse_platform
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from enclave_cc.formats.ocicrypt.wrapping import Recipient
 
 _NOBODY = RecipientOptions()
+_UNSIGNED = SigningOptions()
 _REGISTRY = RegistryOptions()
 _PROGRESS = ProgressOptions()
 
@@ -47,6 +50,7 @@ def encrypt(
             negative="",
         ),
     ] = False,
+    signing: SigningOptions = _UNSIGNED,
     output: OutputOption = Output.TEXT,
     registry: RegistryOptions = _REGISTRY,
     progress: ProgressOptions = _PROGRESS,
@@ -61,10 +65,14 @@ def encrypt(
     --key keys/image.key --key-id kbs:///team/keys/app --recipient jwe:colleague.pem`
     """
     platforms = tuple(map(parse_platform, platform))
+    signer = signing.load(target)
     recipients = to.recipients(keyprovider_config, create_in=admin if create_key else None)
     request = _request(recipients, platforms, steady=deterministic)
     with transferring(source, target, registry, progress) as transfer:
         done = encrypt_between(transfer.reader, transfer.writer, request, transfer.work)
+        if signer is not None:
+            written = JustWritten(done.descriptor, done.documents, transfer.before)
+            signer.sign(written, transfer.writer, done.descriptor)
     if done.left_out:
         say(f"left out {len(done.left_out)} description(s) of the plain image (provenance, package lists)")
     show_written(

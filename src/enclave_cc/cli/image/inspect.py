@@ -2,47 +2,145 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
 
-from enclave_cc.cli.options import OutputOption, PlainHttpOption
+from cyclopts import Parameter
+
+from enclave_cc.cli.image.options import PlatformOption
+from enclave_cc.cli.image.places import RegistryOptions, reading
+from enclave_cc.cli.image.policy_options import NameOption, PolicyOptions, reference_for
+from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output, show, show_json, show_table
+from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.inspect import ImageReport, inspect_layout, inspect_remote
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.tenant.inspect import inspect as inspect_place
+from enclave_cc.tenant.places.as_registry import PlaceAsRegistry
+from enclave_cc.tenant.platforms import parse_platform
+from enclave_cc.tenant.verify import ask
+
+if TYPE_CHECKING:
+    from enclave_cc.tenant.inspect import ImageReport, Inspection
+    from enclave_cc.tenant.places.ports import ImageReader
+    from enclave_cc.tenant.signature_list import SignatureReport
+    from enclave_cc.tenant.verify import Answer
+
+_NO: Final = 1
+_NO_POLICY: Final = PolicyOptions()
+_REGISTRY: Final = RegistryOptions()
+_SHORT_CHARS: Final = 19
+# Without a policy nothing depends on the name that an image in a file is asked for by.
+_NOBODY: Final = Reference("localhost", "image", "latest")
 
 
-def inspect(image: str, *, insecure_http: PlainHttpOption = (), output: OutputOption = Output.TEXT) -> None:
+class Requirement(StrEnum):
+    """What can be required of an image."""
+
+    ENCRYPTED = "encrypted"
+    SIGNED = "signed"
+
+
+def inspect(
+    image: str,
+    *,
+    platform: PlatformOption = (),
+    require: Annotated[
+        str,
+        Parameter(help="`encrypted`, `signed` or `encrypted,signed`: exit status 1 if it is not so."),
+    ] = "",
+    options: PolicyOptions = _NO_POLICY,
+    name: NameOption = "",
+    output: OutputOption = Output.TEXT,
+    registry: RegistryOptions = _REGISTRY,
+) -> int:
     """
-    Show of each layer whether it is encrypted and by which key, and how many signatures there are.
+    Show of each layer whether it is encrypted and for whom, and of each signature whose it is.
 
-    IMAGE is the directory of an OCI layout, or a reference in a registry.
+    With --policy or --key, also whether an enclave with that policy would accept the image; the exit status
+    is 1 if it would not. Without them, signatures are counted and not verified.
 
-    Example: `enclave-cc image inspect registry.example/team/app:v1 --output json`
+    Example: `enclave-cc image inspect registry.example/team/app:v1 --require encrypted,signed`
     """
-    report = _report(image, insecure_http)
+    required = _requirements(require)
+    asked = reference_for(image, name) if options.given else _NOBODY
+    with reading(image, registry) as reader:
+        found = inspect_place(
+            reader, asked, platforms=tuple(map(parse_platform, platform)), keys=options.public_keys()
+        )
+        answers = _answers(reader, asked, found, options) if options.given else ()
+    missing = _missing(found, required)
     if output is Output.JSON:
-        show_json(dataclasses.asdict(report, dict_factory=_json_members))
-        return
-    show(f"manifest   {report.manifest_digest}")
-    show(f"signatures {report.signatures}")
-    rows = (
-        (str(layer.digest)[:19], str(layer.size), "yes" if layer.encrypted else "NO", " ".join(layer.key_ids))
-        for layer in report.layers
-    )
-    show_table(("layer", "bytes", "encrypted", "key"), rows)
+        members = {"image": image, **found.to_json(), "missing": [str(each) for each in missing]}
+        show_json({**members, "answers": [answer.to_json() for answer in answers]})
+    else:
+        _show(image, found, answers, missing)
+    return _NO if missing or not all(answer.accepted for answer in answers) else 0
 
 
-def _report(image: str, insecure_http: tuple[str, ...]) -> ImageReport:
-    if Path(image).is_dir():
-        return inspect_layout(ImageLayout.open(Path(image)))
-    client = RegistryClient(insecure_http=insecure_http)
+def _requirements(text: str) -> tuple[Requirement, ...]:
     try:
-        return inspect_remote(Reference.parse(image), client)
-    finally:
-        client.close()
+        return tuple(Requirement(word) for word in text.split(",") if word)
+    except ValueError as error:
+        raise InvalidInputError(
+            "requirement-unknown", "this cannot be required", stage=Stage.REQUEST, detail=text[:200]
+        ) from error
 
 
-def _json_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    return dict(pairs)
+def _missing(found: Inspection, required: tuple[Requirement, ...]) -> tuple[Requirement, ...]:
+    true = {Requirement.ENCRYPTED: found.encrypted, Requirement.SIGNED: found.signed}
+    return tuple(requirement for requirement in required if not true[requirement])
+
+
+def _answers(
+    reader: ImageReader, asked: Reference, found: Inspection, options: PolicyOptions
+) -> tuple[Answer, ...]:
+    policy, resources = options.read_policy(), options.resources()
+    return tuple(
+        ask(
+            asked,
+            registry=PlaceAsRegistry(reader),
+            resources=resources,
+            policy=policy,
+            platform=image.platform,
+        )
+        for image in found.images
+    )
+
+
+def _show(
+    image: str, found: Inspection, answers: tuple[Answer, ...], missing: tuple[Requirement, ...]
+) -> None:
+    show(f"image {image}")
+    show(f"digest {found.descriptor.digest}")
+    _show_signatures(found.index_signatures)
+    for number, each in enumerate(found.images):
+        _show_image(each)
+        if number < len(answers):
+            answer = answers[number]
+            verdict = "accepted" if answer.accepted else f"REFUSED: {answer.summary} [{answer.code}]"
+            show(f"  policy: {verdict}")
+    for requirement in missing:
+        show(f"NOT {requirement}")
+
+
+def _show_image(image: ImageReport) -> None:
+    show(f"\n{image.platform} {image.digest}")
+    rows = [
+        (
+            f"  {str(layer.digest)[:_SHORT_CHARS]}",
+            str(layer.size),
+            "yes" if layer.encrypted else "NO",
+            " ".join(layer.key_ids) or "-",
+        )
+        for layer in image.layers
+    ]
+    show_table(("  layer", "bytes", "encrypted", "keys"), rows)
+    _show_signatures(image.signatures)
+
+
+def _show_signatures(signatures: tuple[SignatureReport, ...]) -> None:
+    show(f"  signatures: {len(signatures)}")
+    for signature in signatures:
+        signer = f"by {signature.key}" if signature.key else "not verified"
+        names = f" for {', '.join(signature.names)}" if signature.names else ""
+        show(f"    {signature.form}, {signer}{names}")

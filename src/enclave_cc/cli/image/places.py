@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from enclave_cc.cli.image.files import read
 from enclave_cc.cli.interrupt import interruptible
 from enclave_cc.cli.progress import ProgressForm, showing
+from enclave_cc.tenant.places.names import Place, PlaceKind
 from enclave_cc.tenant.places.opening import open_reader, open_writer
 from enclave_cc.tenant.registry_access import RegistryAccess
 from enclave_cc.tenant.work import Work
@@ -74,10 +75,11 @@ class ProgressOptions:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A source and a target, open, and the work between them."""
+    """A source and a target, open; what the target had before, if it was there; the work between them."""
 
     reader: ImageReader
     writer: ImageWriter
+    before: ImageReader | None
     work: Work
 
 
@@ -91,8 +93,21 @@ def transferring(
         access = stack.enter_context(registry.access())
         reader = stack.enter_context(open_reader(source, access.client))
         writer = stack.enter_context(open_writer(target, access.client))
-        yield Transfer(reader, writer, work)
+        before = stack.enter_context(open_reader(target, access.client)) if _readable(target) else None
+        yield Transfer(reader, writer, before, work)
         work.require_going()
+
+
+def _readable(target: str) -> bool:
+    """Tell whether a target may have something already: archives are always written anew."""
+    place = Place.parse(target)
+    match place.kind:
+        case PlaceKind.REGISTRY:
+            return True
+        case PlaceKind.LAYOUT:
+            return (place.path / "oci-layout").exists()
+        case _:
+            return False
 
 
 @contextmanager

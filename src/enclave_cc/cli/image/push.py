@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enclave_cc.cli.options import PlainHttpOption
-from enclave_cc.cli.output import show
-from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.push import push_image
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.cli.image.copy import copy
+from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions
+from enclave_cc.cli.options import OutputOption
+from enclave_cc.cli.output import Output
+
+_REGISTRY = RegistryOptions()
+_PROGRESS = ProgressOptions()
 
 
-def push(layout: Path, reference: str, *, insecure_http: PlainHttpOption = ()) -> None:
+def push(
+    layout: Path,
+    reference: str,
+    *,
+    output: OutputOption = Output.TEXT,
+    registry: RegistryOptions = _REGISTRY,
+    progress: ProgressOptions = _PROGRESS,
+) -> None:
     """
-    Push the image in an OCI layout and its signatures.
+    Push the image in an OCI layout with everything that vouches for it: `copy --signatures`.
 
     Example: `enclave-cc image push app.enc registry.example/team/app:v1`
     """
-    client = RegistryClient(insecure_http=insecure_http)
-    try:
-        pushed = push_image(ImageLayout.open(layout), Reference.parse(reference), client)
-    finally:
-        client.close()
-    show(f"pushed {pushed.digest} and {len(pushed.signatures)} signature(s) to {reference}")
+    source = f"oci:{layout}"
+    copy(source, reference, signatures=True, output=output, registry=registry, progress=progress)

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from enclave_cc.cli.image.connection import connected
 from enclave_cc.cli.image.files import read
 from enclave_cc.cli.image.passwords import password_from
-from enclave_cc.cli.options import OutputOption, PlainHttpOption
+from enclave_cc.cli.image.places import RegistryOptions
+from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output, show, show_json
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.reference import Reference
@@ -19,6 +19,8 @@ from enclave_cc.tenant.places.names import Place
 from enclave_cc.tenant.places.opening import open_reader, open_writer
 from enclave_cc.tenant.sign import BOTH_FORMS, SignatureForm, Signer
 from enclave_cc.tenant.signing_key import SigningKey
+
+_REGISTRY = RegistryOptions()
 
 
 class FormChoice(StrEnum):
@@ -43,8 +45,8 @@ def sign(
     password_file: Annotated[
         Path | None, Parameter(help="The key's password; else COSIGN_PASSWORD, else you are asked.")
     ] = None,
-    insecure_http: PlainHttpOption = (),
     output: OutputOption = Output.TEXT,
+    registry: RegistryOptions = _REGISTRY,
 ) -> None:
     """
     Sign an image where it lies, in a registry or an OCI layout; signatures that are there stay.
@@ -55,9 +57,9 @@ def sign(
     signing_key = SigningKey.load(read(key), password_from(password_file))
     forms = BOTH_FORMS if form is FormChoice.BOTH else {SignatureForm(form.value)}
     with (
-        connected(insecure_http) as connect,
-        open_reader(image, connect) as reader,
-        open_writer(image, connect) as writer,
+        registry.access() as access,
+        open_reader(image, access.client) as reader,
+        open_writer(image, access.client) as writer,
     ):
         signer = Signer(reader, writer, name, signing_key, forms)
         signed = signer.sign(reader.resolve(), recursive=recursive)

@@ -97,6 +97,8 @@ class Archive:
             return
         if name in self._members:
             self._refuse(f"{name}: occurs twice")
+        if entry.chunks is not None:
+            self._refuse(f"{name}: is sparse")
         self._members[name] = entry
 
     def _entry(self, name: str) -> TarEntry:
