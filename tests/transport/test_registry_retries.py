@@ -118,6 +118,26 @@ def test_a_cancelled_blob_ends_at_the_next_chunk(open_client, simulator, referen
     assert caught.value.code == "cancelled"
 
 
+@pytest.mark.parametrize("code", ["cancelled", "deadline-exceeded"])
+def test_a_registry_that_falls_silent_in_the_middle_holds_nobody_up(open_client, simulator, reference, code):
+    digest, cancelled = simulator.add_blob(bytes(5_000_000)), threading.Event()
+    simulator.stalls_after = 1_000_000
+    patience = Patience(cancelled=cancelled)
+    timer = threading.Timer(0.2, cancelled.set)
+    if code == "cancelled":
+        timer.start()
+    else:
+        patience = patience.at_most(0.5)
+    before, start = set(threading.enumerate()), time.monotonic()
+    with pytest.raises(UnavailableError) as caught:
+        list(open_client(patience, deadline_s=60).blob(reference, digest))
+    assert caught.value.code == code
+    assert time.monotonic() - start < 10
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "watchdog"]
+    if code == "cancelled":
+        timer.join()
+
+
 def test_cancellation_ends_a_pause(open_client, simulator, reference):
     simulator.statuses = [(503, {"Retry-After": "60"})]
     cancelled = threading.Event()

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from enclave_cc.transport.registry_auth import RegistryAuth
     from enclave_cc.transport.registry_http import RegistryHttp
 
-# As much as a socket has ready at a time; a chunk is handed on as it was received.
-CHUNK_BYTES: Final = 1 << 20
+# Large enough that Python's overhead for a piece does not show, small enough to keep stages overlapping.
+PIECE_BYTES: Final = 256 << 10
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:([0-9]{1,19})-[0-9]{1,19}|\*)/(?:([0-9]{1,19})|\*)")
 _OK: Final = 200
 _PARTIAL: Final = 206
@@ -66,8 +66,7 @@ class BlobDownload:
             if response.status == _RANGE_NOT_SATISFIABLE and self._ends_here(response):
                 return
             skip = self._position if response.status == _OK else self._require_fit(response)
-            for chunk in self._http.chunks(response, CHUNK_BYTES):
-                patience.require()
+            for chunk in self._http.pieces(response, PIECE_BYTES, patience):
                 if skip >= len(chunk):
                     skip -= len(chunk)
                     continue

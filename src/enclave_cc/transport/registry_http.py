@@ -8,6 +8,7 @@ or retried by itself, and nothing is taken from the environment.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from urllib3 import exceptions as failures
 from enclave_cc.core.errors import InvalidInputError, Stage, UnavailableError
 from enclave_cc.transport.backoff import BusyError
 from enclave_cc.transport.registry_pools import RegistryPools
+from enclave_cc.transport.watchdog import cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -151,6 +153,22 @@ class RegistryHttp:
         except (failures.HTTPError, OSError) as error:
             raise _unavailable(str(error)) from error
 
+    def pieces(self, response: BaseHTTPResponse, piece_bytes: int, patience: Patience) -> Iterator[bytes]:
+        """
+        Read a long body in pieces of the same size, each received into memory of its own and never copied.
+
+        The wait for a piece ends with ``patience``, also in the middle.
+        """
+        with cut_off(patience, lambda: _shut(response)):
+            try:
+                while piece := response.read(piece_bytes, decode_content=False):
+                    # What comes out of a socket that was shut is not what the peer sent.
+                    patience.require()
+                    yield piece
+            except (failures.HTTPError, OSError) as error:
+                patience.require()
+                raise _unavailable(str(error)) from error
+
     def read_bounded(self, response: BaseHTTPResponse, max_bytes: int) -> bytes:
         """Read a whole body that has to be small and has to arrive within the time of one request."""
         patience = self._patience.at_most(self._request_s)
@@ -164,6 +182,12 @@ class RegistryHttp:
                 # Another attempt may be quicker; the whole work has time left.
                 raise _unavailable("the answer took too long")
         return bytes(body)
+
+
+def _shut(response: BaseHTTPResponse) -> None:
+    # The answer may have come to its end by itself meanwhile.
+    with suppress(OSError, RuntimeError, ValueError):
+        response.shutdown()
 
 
 def _busy(detail: str, retry_after: str) -> BusyError:
