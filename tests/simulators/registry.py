@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import itertools
 import json
 import threading
@@ -26,6 +27,10 @@ class RegistrySimulator:
         self.uploads = {}
         self.upload_numbers = itertools.count(1)
         self.can_mount = True
+        # by method, once per entry: the connection breaks "before" a request counts, "after" it, or at "half"
+        self.faults = {}
+        # how many bytes a piece of an upload has to have, if the registry says
+        self.least_piece_bytes = 0
         # pause after each kilobyte of a blob
         self.trickle_s = 0.0
         # whether a repository denies having blobs that were not pushed to it, as real ones do
@@ -167,7 +172,21 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(status, b"", headers)
         if simulator.auth and not self._authorized():
             return self._challenge()
-        return self._route(parts, body)
+        return self._faulty(parts, body)
+
+    def _faulty(self, parts, body):
+        faults = self.simulator.faults.get(self.command)
+        fault = faults.pop(0) if faults else ""
+        if not fault:
+            return self._route(parts, body)
+        self.close_connection = True
+        if fault != "before":
+            answer, self.wfile = self.wfile, io.BytesIO()
+            # Half of a closing request is no closing one.
+            if fault == "after" or self.command != "PUT":
+                self._route(parts, body if fault == "after" else body[: len(body) // 2])
+            self.wfile = answer
+        return None
 
     def _body(self):
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -192,12 +211,14 @@ class _Handler(BaseHTTPRequestHandler):
             case "POST", "blobs":
                 self._open_upload(repository, parse_qs(parts.query).get("mount", [""])[0])
             case "PATCH", "blobs":
-                self.simulator.uploads[name] = self.simulator.uploads.get(name, b"") + body
-                self._answer(202, b"", {"Location": f"{parts.path}?state=y"})
+                self._append(parts, name, body)
             case "PUT", "blobs":
                 digest = parse_qs(parts.query)["digest"][0]
                 stored = self.simulator.add_blob(self.simulator.uploads.pop(name, b"") + body)
                 self._answer(201 if stored == digest else 400, b"")
+            case "GET", "blobs" if name.startswith("uploads/"):
+                end = max(0, len(self.simulator.uploads.get(name, b"")) - 1)
+                self._answer(204, b"", {"Range": f"0-{end}", "Location": f"{parts.path}?state=z"})
             case (("GET" | "HEAD"), "blobs"):
                 self._blob(name)
             case _:
@@ -208,7 +229,18 @@ class _Handler(BaseHTTPRequestHandler):
         if simulator.can_mount and mount in simulator.blobs:
             return self._answer(201, b"")
         number = next(simulator.upload_numbers)
-        return self._answer(202, b"", {"Location": f"/v2/{repository}/blobs/uploads/{number}?state=x"})
+        headers = {"Location": f"/v2/{repository}/blobs/uploads/{number}?state=x"}
+        if simulator.least_piece_bytes:
+            headers["OCI-Chunk-Min-Length"] = str(simulator.least_piece_bytes)
+        return self._answer(202, b"", headers)
+
+    def _append(self, parts, name, body):
+        begin = len(self.simulator.uploads.get(name, b""))
+        told = self.headers.get("Content-Range", f"{begin}-")
+        if int(told.partition("-")[0]) != begin:
+            return self._answer(416, b"", {"Range": f"0-{max(0, begin - 1)}"})
+        self.simulator.uploads[name] = self.simulator.uploads.get(name, b"") + body
+        return self._answer(202, b"", {"Location": f"{parts.path}?state=y"})
 
     def _store_manifest(self, repository, name, body):
         self.simulator.add_manifest(repository, name, body, self.headers["Content-Type"])

@@ -11,8 +11,8 @@ pauses, until the caller's patience ends.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode, urljoin, urlsplit
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlencode
 
 from enclave_cc.core.errors import InvalidInputError, Stage, UnavailableError
 from enclave_cc.formats.oci.media_types import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
@@ -23,6 +23,7 @@ from enclave_cc.transport.patience import Patience
 from enclave_cc.transport.registry_auth import RegistryAuth
 from enclave_cc.transport.registry_download import BlobDownload
 from enclave_cc.transport.registry_http import RegistryHttp
+from enclave_cc.transport.registry_upload import BlobUpload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -39,11 +40,11 @@ DEFAULT_BLOB_DEADLINE_S: Final = 3600.0
 _DEFAULT_HOSTS: Final = {"docker.io": "registry-1.docker.io"}
 _ACCEPTED_MANIFESTS: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _NO_REFERRERS: Final = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}'.encode()
-_BLOB_TYPE: Final = "application/octet-stream"
 _OK: Final = 200
 _CREATED: Final = 201
-_ACCEPTED: Final = 202
 _NOT_FOUND: Final = 404
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +120,21 @@ class RegistryClient:
 
     def has_blob(self, reference: Reference, digest: str) -> bool:
         """Tell whether the repository holds a blob already."""
+
+        def ask() -> bool:
+            with self._auth.request("HEAD", url, reference, push=True) as response:
+                self._http.expect(response, {_OK, _NOT_FOUND}, stage=Stage.STORE)
+                return response.status == _OK
+
         url = self._url(reference, "blobs", digest)
-        with self._auth.request("HEAD", url, reference, push=True) as response:
-            self._http.expect(response, {_OK, _NOT_FOUND}, stage=Stage.STORE)
-            return response.status == _OK
+        return self._retried(ask)
 
     def upload_blob(
         self, reference: Reference, digest: str, data: bytes | Iterable[bytes], *, size: int
     ) -> None:
-        """Upload a blob in one request after opening an upload; ``size`` is its length in bytes."""
-        location = self._open_upload(reference)
-        self._close_upload(reference, location, digest, data, size=size)
+        """Upload a blob of ``size`` bytes; transient failures are made good, though it is read only once."""
+        chunks = [data] if isinstance(data, bytes) else data
+        self.upload_stream(reference, chunks, digest=lambda: digest, size=size)
 
     def upload_stream(
         self,
@@ -139,51 +144,22 @@ class RegistryClient:
         digest: Callable[[], str],
         size: int | None = None,
     ) -> None:
-        """Upload a blob whose digest is asked for after its last byte; ``size`` is its length, if known."""
-        location = self._open_upload(reference)
-        headers = {"Content-Type": _BLOB_TYPE}
-        if size is not None:
-            headers["Content-Length"] = str(size)
-        with self._auth.request(
-            "PATCH", location, reference, push=True, headers=headers, body=chunks
-        ) as response:
-            self._http.expect(response, {_ACCEPTED}, stage=Stage.STORE)
-            location = self._location(location, response.headers.get("Location", ""))
-        self._close_upload(reference, location, digest(), b"", size=0)
+        """Upload a blob whose digest is asked for after its last byte; ``size`` is not needed for that."""
+        del size
+        start = self._url(reference, "blobs", "uploads/")
+        backoff = Backoff(self._patience, attempts=self._attempts)
+        BlobUpload(self._http, self._auth, reference, start, backoff).send(chunks, digest)
 
     def mount_blob(self, reference: Reference, digest: str, *, source: str) -> bool:
         """Take a blob over from another repository of the registry; tell whether that was possible."""
-        start = self._url(reference, "blobs", "uploads/") + f"?{urlencode({'mount': digest, 'from': source})}"
-        with self._auth.request("POST", start, reference, push=True) as response:
-            # Whoever may not read the source, or cannot mount, gets an open upload, which expires unused.
-            return response.status == _CREATED
 
-    def _open_upload(self, reference: Reference) -> str:
-        start = self._url(reference, "blobs", "uploads/")
-        with self._auth.request("POST", start, reference, push=True) as response:
-            self._http.expect(response, {_ACCEPTED}, stage=Stage.STORE)
-            return self._location(start, response.headers.get("Location", ""))
+        def ask() -> bool:
+            with self._auth.request("POST", url, reference, push=True, also_pull=source) as response:
+                # Whoever may not read the source, or cannot mount, gets an open upload, which expires unused.
+                return response.status == _CREATED
 
-    def _close_upload(
-        self,
-        reference: Reference,
-        location: str,
-        digest: str,
-        data: bytes | Iterable[bytes],
-        *,
-        size: int,
-    ) -> None:
-        separator = "&" if urlsplit(location).query else "?"
-        headers = {"Content-Type": _BLOB_TYPE, "Content-Length": str(size)}
-        with self._auth.request(
-            "PUT", f"{location}{separator}digest={digest}", reference, push=True, headers=headers, body=data
-        ) as response:
-            self._http.expect(response, {_CREATED}, stage=Stage.STORE)
-
-    def _location(self, start: str, location: str) -> str:
-        joined = urljoin(start, location)
-        self._http.require_allowed(joined)
-        return joined
+        url = self._url(reference, "blobs", "uploads/") + f"?{urlencode({'mount': digest, 'from': source})}"
+        return self._retried(ask)
 
     def referrers(self, reference: Reference, *, digest: str) -> FetchedManifest:
         """
@@ -210,17 +186,24 @@ class RegistryClient:
 
     def put_manifest(self, reference: Reference, tag: str, body: bytes, media_type: str) -> bool:
         """Store a manifest or an index under a tag or a digest; tell whether the registry lists referrers."""
+
+        def put() -> bool:
+            with self._auth.request("PUT", url, reference, push=True, headers=headers, body=body) as response:
+                self._http.expect(response, {_CREATED}, stage=Stage.STORE)
+                return "OCI-Subject" in response.headers
+
         url = self._url(reference, "manifests", tag)
         headers = {"Content-Type": media_type}
-        with self._auth.request("PUT", url, reference, push=True, headers=headers, body=body) as response:
-            self._http.expect(response, {_CREATED}, stage=Stage.STORE)
-            return "OCI-Subject" in response.headers
+        return self._retried(put)
 
     def _get_manifest(self, url: str, reference: Reference) -> FetchedManifest:
+        return self._retried(lambda: self._fetch_manifest(url, reference))
+
+    def _retried(self, step: Callable[[], _Answer]) -> _Answer:
         backoff = Backoff(self._patience, attempts=self._attempts)
         while True:
             try:
-                return self._fetch_manifest(url, reference)
+                return step()
             except UnavailableError as error:
                 backoff.failed(error)
 
