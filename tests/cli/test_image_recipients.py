@@ -110,3 +110,12 @@ def test_a_key_provider_needs_a_key(run):
 def test_a_key_provider_listens_on_this_machine_only(run):
     options = ("--key", f"{KID}=image.key", "--listen", "0.0.0.0:0")
     assert "[keyprovider-config-invalid," in run("keyprovider", "serve", *options, status=65).err
+
+
+def test_images_of_others_open_with_the_switch_that_their_wrapping_needs(run, vectors):
+    encrypted, kek = f"oci:{vectors}/oci/oci-encrypted", str(vectors / "oci" / "kek.bin")
+    assert "A256CTR" in run("decrypt", encrypted, "oci:no", "--key", kek, status=77).err
+    run("decrypt", encrypted, "oci:back", "--key", kek, "--insecure-allow-a256ctr")
+    back = ImageLayout.open(Path("back"))
+    types = [layer.media_type for layer in back.read_manifest(back.find()).layers]
+    assert types == ["application/vnd.oci.image.layer.v1.tar+gzip"] * 3

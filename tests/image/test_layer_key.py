@@ -24,7 +24,7 @@ from enclave_cc.formats.ocicrypt.pkcs7_item import CertificateRecipient
 from enclave_cc.formats.ocicrypt.wrapping import KEYS_PREFIX, MAX_ITEMS, BrokerKey, wrapped_annotations
 from enclave_cc.image.checks import Checks
 from enclave_cc.image.key_schemes import Attempt
-from enclave_cc.image.layer_key import RULE, KeyRing
+from enclave_cc.image.layer_key import MAX_ATTEMPTS, RULE, KeyRing
 
 KID = "kbs:///default/key/1"
 OTHER = "kbs:///default/key/2"
@@ -171,6 +171,14 @@ def test_no_more_items_are_tried_than_anybody_writes():
     assert isinstance(error, UnavailableError)
     assert len(checks.findings) == MAX_ITEMS + 1
     assert "first 16" in checks.findings[-1].actual
+
+
+def test_no_more_keys_are_tried_than_a_bounded_number_per_scheme():
+    error, checks = scheme_outcome(["refused"] * 40, ["refused"] * 40, ["opens"])
+    assert error.code == "test-refused"
+    tried = [finding for finding in checks.findings if finding.expected.startswith("key ")]
+    assert len(tried) == MAX_ATTEMPTS
+    assert any(finding.actual == f"after {MAX_ATTEMPTS} attempts" for finding in checks.findings)
 
 
 def test_what_may_pass_with_time_is_reported_before_refusals_and_these_before_bad_input():

@@ -58,6 +58,11 @@ def other_owner(tmp_path):
     return _owner("jwe-rsa", tmp_path / "other")
 
 
+@pytest.fixture
+def make_owner(tmp_path):
+    return lambda scheme, name: _owner(scheme, tmp_path / name)
+
+
 def _owner(scheme, directory):
     directory.mkdir()
     curves = {"jwe-p256": ec.SECP256R1, "jwe-p384": ec.SECP384R1, "jwe-p521": ec.SECP521R1}

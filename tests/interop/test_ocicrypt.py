@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.interop.programs import program
 
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.secret import Secret
@@ -35,9 +35,6 @@ from enclave_cc.tenant.decryption_keys import open_key_ring
 from enclave_cc.tenant.keyproviders.grpc_client import GrpcProvider
 from enclave_cc.tenant.keyproviders.provider import NamedProvider
 
-BUILT = Path(__file__).parents[2] / ".tools" / "bin" / "ocicrypt-layer"
-OCICRYPT = str(BUILT) if BUILT.exists() else shutil.which("ocicrypt-layer")
-pytestmark = pytest.mark.skipif(OCICRYPT is None, reason="ocicrypt-layer is not built: make interop-tools")
 KID = "kbs:///team/keys/app"
 PLAIN = b"a layer" * 10_000
 PROVIDER = """
@@ -53,7 +50,7 @@ else:
 def ocicrypt(operation, source, target, *names, annotations=None, config=None):
     environment = {**os.environ, **({"OCICRYPT_KEYPROVIDER_CONFIG": str(config)} if config else {})}
     done = subprocess.run(
-        [OCICRYPT, operation, source, target, *map(str, names)],
+        [program("ocicrypt-layer"), operation, source, target, *map(str, names)],
         input=json.dumps(annotations),
         env=environment,
         capture_output=True,
@@ -109,6 +106,14 @@ def test_we_open_what_ocicrypt_encrypts_for_several(tmp_path, plain, owner, othe
     sealed = (tmp_path / "sealed").read_bytes()
     for one in (owner, other_owner):
         assert decrypt(sealed, annotations, one.ring()) == PLAIN
+
+
+def test_we_open_envelopes_of_ocicrypt_for_several_certificates(tmp_path, plain, make_owner):
+    owners = [make_owner("pkcs7", name) for name in "abc"]
+    names = [one.encryption_key for one in owners]
+    annotations = ocicrypt("encrypt", plain, tmp_path / "sealed", *names)
+    for one in owners:
+        assert decrypt((tmp_path / "sealed").read_bytes(), annotations, one.ring()) == PLAIN
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import pytest
+from tests.interop.programs import program
 
 from enclave_cc.core.errors import EnclaveCcError
 from enclave_cc.formats.oci.image_config import ImageConfig
@@ -17,8 +17,6 @@ from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.layers import LayerBuilder
 
-SKOPEO = shutil.which("skopeo")
-pytestmark = pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
 TAR = LayerBuilder().file("hello", b"world" * 10_000).tar()
 
 
@@ -40,7 +38,7 @@ def plain(tmp_path):
 
 
 def skopeo(*arguments):
-    command = [SKOPEO, "--insecure-policy", "copy", *map(str, arguments)]
+    command = [program("skopeo"), "--insecure-policy", "copy", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 

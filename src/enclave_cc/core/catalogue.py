@@ -72,7 +72,10 @@ REMEDIES: Final[dict[str, str]] = {
     "layer-key-invalid": (
         "encrypt and push the image again: a wrapped key does not parse or names no broker resource"
     ),
-    "layer-key-refused": "store the key the image was encrypted with under the id the finding names",
+    "layer-key-refused": (
+        "store the key the image was encrypted with under the id the finding names, or name its private key"
+        " in initdata ([image] decryption_keys)"
+    ),
     "recipient-invalid": (
         "name recipients as kbs:///…, jwe:PUBLIC-KEY, pkcs7:CERTIFICATE or provider:NAME; the detail says"
         " what is wrong with this one"

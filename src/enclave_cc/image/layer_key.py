@@ -9,6 +9,7 @@ comes after it, and every attempt leaves a finding.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from enclave_cc.image.ports import Resources
 
 RULE: Final = "image.layer.key"
+# Items times keys, for each scheme: attempts cost time, and a registry chooses how many items there are.
+MAX_ATTEMPTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +104,12 @@ class KeyRing:
     def _attempts(
         self, descriptor: Descriptor, checks: Checks, problems: list[EnclaveCcError]
     ) -> Iterator[Attempt]:
-        """Walk schemes, items and keys; what does not parse is noted and passed over."""
+        """Walk the schemes; no layer makes us try more than a bounded number of keys."""
         for scheme in self._schemes:
-            for name, text in _items(descriptor, scheme.annotation, checks):
-                try:
-                    yield from scheme.attempts(decode_item(text))
-                except EnclaveCcError as error:
-                    _skip(checks, name, error)
-                    problems.append(error)
+            attempts = _attempts_of(scheme, descriptor, checks, problems)
+            yield from islice(attempts, MAX_ATTEMPTS)
+            if next(attempts, None) is not None:
+                checks.note(Finding(RULE, Outcome.SKIPPED, _name(scheme), f"after {MAX_ATTEMPTS} attempts"))
 
     def _note_unknown(self, descriptor: Descriptor, checks: Checks) -> tuple[str, ...]:
         """Name the schemes that the layer is wrapped for and nobody here has a key for."""
@@ -121,6 +122,22 @@ class KeyRing:
         for name in names:
             checks.note(Finding(RULE, Outcome.SKIPPED, name, "there is no key for this scheme here"))
         return names
+
+
+def _attempts_of(
+    scheme: KeyScheme, descriptor: Descriptor, checks: Checks, problems: list[EnclaveCcError]
+) -> Iterator[Attempt]:
+    """Walk items and keys; what does not parse is noted and passed over."""
+    for name, text in _items(descriptor, scheme.annotation, checks):
+        try:
+            yield from scheme.attempts(decode_item(text))
+        except EnclaveCcError as error:
+            _skip(checks, name, error)
+            problems.append(error)
+
+
+def _name(scheme: KeyScheme) -> str:
+    return scheme.annotation.removeprefix(KEYS_PREFIX)
 
 
 def _items(descriptor: Descriptor, annotation: str, checks: Checks) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Our key provider: what callers may ask for, and what they may not."""
 
+import json
 import threading
 
 import pytest
@@ -145,6 +146,13 @@ def test_packets_of_other_keys_are_not_opened(provider):
 
 def test_what_is_not_a_layers_options_is_not_wrapped(provider):
     assert refusal(wrap, provider, "Enabled", b"anything")[0] == "layer-encryption-invalid"
+
+
+def test_options_that_are_not_encoded_are_no_request(provider):
+    document = json.loads(WrapRequest({"attestation-agent": (b"Enabled",)}, OPTIONS.encode()).encode())
+    document["keywrapparams"]["optsdata"] = OPTIONS.encode().decode()
+    code, _ = refusal(provider.answer, "WrapKey", json.dumps(document).encode())
+    assert code == "keyprovider-request-invalid"
 
 
 def test_method_and_document_must_ask_for_the_same(provider):

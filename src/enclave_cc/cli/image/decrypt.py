@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enclave_cc.cli.image.options import (
+    AllowA256CtrOption,
     KeyPasswordOption,
     KeyProviderConfigOption,
     KeysOption,
@@ -28,6 +29,7 @@ def decrypt(
     key: KeysOption,
     key_password_file: KeyPasswordOption = None,
     keyprovider_config: KeyProviderConfigOption = None,
+    insecure_allow_a256ctr: AllowA256CtrOption = False,
     platform: PlatformOption = (),
     output: OutputOption = Output.TEXT,
     registry: RegistryOptions = _REGISTRY,
@@ -42,7 +44,10 @@ def decrypt(
     --key keys/image.key`
     """
     keys = open_key_ring(
-        key, password=key_password_from(key_password_file), keyprovider_config=keyprovider_config
+        key,
+        password=key_password_from(key_password_file),
+        keyprovider_config=keyprovider_config,
+        insecure_allow_a256ctr=insecure_allow_a256ctr,
     )
     with transferring(source, target, registry, progress) as transfer:
         done = decrypt_between(

@@ -30,6 +30,14 @@ KeysOption = Annotated[
         show_default=False,
     ),
 ]
+AllowA256CtrOption = Annotated[
+    bool,
+    Parameter(
+        name="--insecure-allow-a256ctr",
+        help="Accept keys wrapped with A256CTR, which anybody may have changed.",
+        negative="",
+    ),
+]
 KeyPasswordOption = Annotated[
     Path | None, Parameter(name="--key-password-file", help="File with the password of private keys.")
 ]

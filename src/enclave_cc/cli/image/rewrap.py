@@ -7,7 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from enclave_cc.cli.image.options import KeyPasswordOption, KeyProviderConfigOption, KeysOption
+from enclave_cc.cli.image.options import (
+    AllowA256CtrOption,
+    KeyPasswordOption,
+    KeyProviderConfigOption,
+    KeysOption,
+)
 from enclave_cc.cli.image.passwords import key_password_from
 from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, transferring
 from enclave_cc.cli.image.recipients import RECIPIENT_HELP, RecipientOptions
@@ -30,6 +35,7 @@ def rewrap(
     key: KeysOption = (),
     key_password_file: KeyPasswordOption = None,
     keyprovider_config: KeyProviderConfigOption = None,
+    insecure_allow_a256ctr: AllowA256CtrOption = False,
     add_key: Annotated[
         Path | None, Parameter(help="File with the 32-byte wrapping key of another recipient.")
     ] = None,
@@ -63,7 +69,10 @@ def rewrap(
     added = RecipientOptions(add_key, add_key_id, add_recipient).recipients(keyprovider_config)
     request = Rewrapping(add=added, remove=remove_recipient)
     keys = open_key_ring(
-        key, password=key_password_from(key_password_file), keyprovider_config=keyprovider_config
+        key,
+        password=key_password_from(key_password_file),
+        keyprovider_config=keyprovider_config,
+        insecure_allow_a256ctr=insecure_allow_a256ctr,
     )
     with transferring(source, target, registry, progress) as transfer:
         done = rewrap_between(transfer.reader, transfer.writer, request, keys, transfer.work)
