@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import RefusedError
-from enclave_cc.image.pull import LINUX_AMD64, verify_image
+from enclave_cc.image.pull import LINUX_AMD64, NO_SIGNATURE_STORE, verify_image
 
 if TYPE_CHECKING:
     from enclave_cc.core.digest import Digest
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from enclave_cc.formats.oci.descriptor import Platform
     from enclave_cc.formats.oci.reference import Reference
     from enclave_cc.formats.signatures.policy import SignaturePolicy
-    from enclave_cc.image.ports import Registry, Resources
+    from enclave_cc.image.ports import Registry, Resources, SignatureStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ def ask(
     registry: Registry,
     resources: Resources,
     policy: SignaturePolicy,
+    signature_store: SignatureStore = NO_SIGNATURE_STORE,
     require_encrypted: bool = False,
     platform: Platform = LINUX_AMD64,
 ) -> Answer:
@@ -72,6 +73,7 @@ def ask(
             registry=registry,
             resources=resources,
             policy=policy,
+            signature_store=signature_store,
             require_encrypted=require_encrypted,
             platform=platform,
         )

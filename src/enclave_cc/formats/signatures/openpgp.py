@@ -18,7 +18,7 @@ from enclave_cc.formats.signatures.openpgp_packets import plain_message
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
     from pysequoia import Cert
@@ -36,16 +36,23 @@ _STRONG: Final = ("SHA256", "SHA384", "SHA512", "SHA3_256", "SHA3_512")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One certificate of a keyring: its primary key, all its keys, and why it does not count, if so."""
+    """
+    One certificate of a keyring.
+
+    ``problems`` has, by fingerprint, why its primary key or a subkey does not count, empty for those that do.
+    """
 
     cert: Cert
     fingerprint: str
-    subkeys: frozenset[str]
-    problem: str
+    problems: Mapping[str, str]
 
     def made(self, issuer: str) -> bool:
         """Tell whether an issuer, a fingerprint or a key id, names one of its keys."""
-        return bool(issuer) and any(name.endswith(issuer) for name in (self.fingerprint, *self.subkeys))
+        return bool(issuer) and any(name.endswith(issuer) for name in self.problems)
+
+    def problem(self, fingerprint: str) -> str:
+        """Say why one of its keys does not count, empty if it does; an unknown one does not."""
+        return self.problems.get(fingerprint, "a key that is not in the ring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +111,10 @@ def verify_message(message: SignedMessage, keyring: Keyring, *, now: dt.datetime
 
     (1) The hash is a strong one: no SHA-1, no MD5.
     (2) The issuer it names is in the keyring.
-    (3) That key is neither revoked nor expired now, nor the subkey that signed.
+    (3) That certificate is neither revoked nor expired now.
     (4) The signature has not expired.
     (5) It verifies under that certificate, and covers the payload.
+    (6) The subkey that signed, if it was one, is neither revoked nor expired now.
     """
     # (1) The hash.
     strong = message.hash_name in _STRONG
@@ -117,26 +125,37 @@ def verify_message(message: SignedMessage, keyring: Keyring, *, now: dt.datetime
     if known is None:
         yield Finding(KEY_RULE, Outcome.FAILED, expected, " ".join(message.issuers) or "an unnamed key")
         return
-    # (3) Its state.
-    yield Finding(STATUS_RULE, _outcome(not known.problem), "a valid key", known.problem or "valid")
+    # (3) The state of the primary key, which everything else hangs on.
+    yield _state(known, known.fingerprint)
     # (4) The signature's own end.
     ended = message.expires is not None and message.expires <= now
     shown = "never ends" if message.expires is None else message.expires.isoformat()
     yield Finding(EXPIRY_RULE, _outcome(not ended), f"later than {now.isoformat()}", shown)
     # (5) The signature.
-    problem = _problem(message, known)
-    yield Finding(KEY_RULE, _outcome(not problem), expected, problem or known.fingerprint)
+    signer, problem = _signer(message, known)
+    yield Finding(KEY_RULE, _outcome(not problem), expected, problem or signer)
+    # (6) The state of the subkey that signed; only now is it known which one did.
+    if not problem and signer != known.fingerprint:
+        yield _state(known, signer)
 
 
-def _problem(message: SignedMessage, key: Key) -> str:
-    """Let Sequoia verify; return why it does not, empty if it does."""
+def _state(key: Key, fingerprint: str) -> Finding:
+    problem = key.problem(fingerprint)
+    return Finding(STATUS_RULE, _outcome(not problem), "a valid key", problem or f"{fingerprint} is valid")
+
+
+def _signer(message: SignedMessage, key: Key) -> tuple[str, str]:
+    """Let Sequoia verify; return which key signed, or why nothing verifies."""
     try:
         result = _sequoia().verify(message.data, lambda _: [key.cert])
-    except (RuntimeError, ValueError, TypeError) as error:
-        return _first_line(error)
-    if not any(one.certificate == key.fingerprint for one in result.valid_sigs):
-        return "a signature by another key"
-    return "" if result.bytes == message.payload else "a signature over another payload"
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+        return "", _first_line(error)
+    signers = [one.signing_key for one in result.valid_sigs if one.certificate == key.fingerprint]
+    if len(signers) != 1:
+        return "", "a signature by another key"
+    if result.bytes != message.payload:
+        return "", "a signature over another payload"
+    return signers[0], ""
 
 
 def _certs(data: bytes) -> list[Cert]:
@@ -152,44 +171,54 @@ def _certs(data: bytes) -> list[Cert]:
 
 
 def _key(cert: Cert, now: dt.datetime) -> Key:
-    packets = list(_packets(bytes(cert)))
-    subkeys = frozenset(one.fingerprint for one in packets if one.fingerprint)
-    return Key(cert, cert.fingerprint, subkeys, _key_problem(cert, packets, now))
+    """Read a certificate; the packets after a key, up to the next one, are about it."""
+    problems, parts = {}, [cert.fingerprint]
+    by_key: dict[str, list[Packet]] = {cert.fingerprint: []}
+    for packet in _packets(bytes(cert)):
+        if packet.tag == _tag("PublicSubkey") and packet.fingerprint:
+            parts.append(packet.fingerprint)
+        by_key.setdefault(parts[-1], []).append(packet)
+    for fingerprint, packets in by_key.items():
+        problems[fingerprint] = _subkey_problem(packets, now)
+    problems[cert.fingerprint] = _primary_problem(cert, by_key[cert.fingerprint], now)
+    return Key(cert, cert.fingerprint, problems)
 
 
-def _key_problem(cert: Cert, packets: list[Packet], now: dt.datetime) -> str:
+def _primary_problem(cert: Cert, packets: list[Packet], now: dt.datetime) -> str:
     """
     Say why a certificate does not count now, empty if it does.
 
-    Any revocation of the primary key or of a subkey is heard, also one that Sequoia would limit to later
-    signatures: in a keyring that an owner chose, nobody else's is.
+    Any revocation is heard, also one that Sequoia would limit to later signatures: in a keyring that an owner
+    chose, nobody else's is.
     """
-    kinds = {str(one.signature_type).rpartition(".")[2] for one in packets if one.tag == _tag("Signature")}
-    if cert.is_revoked or "KeyRevocation" in kinds:
+    if cert.is_revoked or "KeyRevocation" in _kinds(packets):
         return "a revoked key"
-    if "SubkeyRevocation" in kinds:
-        return "a revoked subkey"
     if cert.expiration is not None and cert.expiration <= now:
         return f"a key that expired at {cert.expiration.isoformat()}"
-    return _expired_subkey(packets, now)
-
-
-def _expired_subkey(packets: list[Packet], now: dt.datetime) -> str:
-    """Find a subkey whose newest binding ended; which one signed is not known before it verified."""
-    created: dt.datetime | None = None
-    newest: dict[dt.datetime, tuple[dt.datetime, dt.datetime | None]] = {}
-    for packet in packets:
-        if packet.tag == _tag("PublicSubkey"):
-            created = packet.key_created
-        elif created is not None and packet.tag == _tag("Signature") and packet.signature_created:
-            period = packet.key_validity_period
-            end = created + period if period else None
-            if created not in newest or newest[created][0] <= packet.signature_created:
-                newest[created] = (packet.signature_created, end)
-    for _, end in newest.values():
-        if end is not None and end <= now:
-            return f"a subkey that expired at {end.isoformat()}"
     return ""
+
+
+def _subkey_problem(packets: list[Packet], now: dt.datetime) -> str:
+    """Say why a subkey does not count now; its newest binding says when it ends."""
+    if "SubkeyRevocation" in _kinds(packets):
+        return "a revoked subkey"
+    created = next((one.key_created for one in packets if one.key_created), None)
+    bindings = [one for one in packets if one.tag == _tag("Signature") and one.signature_created]
+    newest = max(bindings, key=_created, default=None)
+    period = newest.key_validity_period if newest is not None else None
+    if created is not None and period and created + period <= now:
+        return f"a subkey that expired at {(created + period).isoformat()}"
+    return ""
+
+
+def _created(packet: Packet) -> float:
+    return packet.signature_created.timestamp() if packet.signature_created else 0.0
+
+
+def _kinds(packets: list[Packet]) -> set[str]:
+    """Name the kinds of signatures among packets."""
+    signatures = (one for one in packets if one.tag == _tag("Signature"))
+    return {str(one.signature_type).rpartition(".")[2] for one in signatures}
 
 
 def _packets(data: bytes) -> Iterator[Packet]:
