@@ -38,6 +38,7 @@ _XATTR_OVERHEAD_BYTES: Final = 8
 _WHITEOUT: Final = b".wh."
 _META: Final = b".wh..wh."
 _OPAQUE: Final = b".wh..wh..opq"
+_NO_NAMES: Final = (b"", b".", b"..")
 # The overlay file system on top would obey these; an image has no business in its bookkeeping.
 _OVERLAY_XATTR: Final = b"trusted.overlay."
 
@@ -85,22 +86,29 @@ class Tree:
         self._layer = -1
         self._base = 0
         # Archives list a directory's entries together, so remembering one directory saves most walks.
-        self._last: tuple[list[bytes], Node] | None = None
+        self._last_parent: bytes | None = None
+        self._last = self.root
 
     def begin_layer(self, base: int) -> None:
         """Start the next layer; ``base`` is where its stream begins among all layers."""
         self._layer += 1
         self._base = base
-        self._last = None
+        self._last_parent = None
 
     def add(self, entry: TarEntry) -> None:
         """Apply one entry of the current layer; raise ``LayerError`` if that makes no sense."""
-        parts = _split(entry.path)
+        path = entry.path
+        parent, _, name = path.rpartition(b"/")
+        if parent == self._last_parent and _is_plain(name):
+            self._put_or_link(self._last, name, entry)
+            return
+        parts = _split(path)
         if not parts:
             self._add_root(entry)
             return
+        is_parent = name == parts[-1]
         name = parts.pop()
-        if _WHITEOUT in entry.path:
+        if _WHITEOUT in path:
             if any(part.startswith(_META) for part in parts):
                 return
             if any(part.startswith(_WHITEOUT) for part in parts):
@@ -109,6 +117,10 @@ class Tree:
                 self._hide(parts, name)
                 return
         directory = self._directory(parts)
+        self._last_parent, self._last = (parent if is_parent else None), directory
+        self._put_or_link(directory, name, entry)
+
+    def _put_or_link(self, directory: Node, name: bytes, entry: TarEntry) -> None:
         if entry.kind is EntryKind.HARD_LINK:
             self._link(directory, name, entry)
         else:
@@ -158,7 +170,7 @@ class Tree:
         children = directory_children(directory)
         # What the link replaces goes first, as when it is unpacked; it cannot be the target then.
         if children.pop(name, None) is not None:
-            self._last = None
+            self._last_parent = None
         target = self._existing(parts)
         if target is None or target.children is not None:
             raise LayerError("a hard link points to nothing, or to a directory")
@@ -170,12 +182,12 @@ class Tree:
             self._spend(len(name))
         else:
             # The remembered directory may have been reached through what goes now.
-            self._last = None
+            self._last_parent = None
         children[name] = Child(node, self._layer)
 
     def _hide(self, parts: list[bytes], whiteout: bytes) -> None:
         """Apply a whiteout; it makes no directory, and does not count as going through one."""
-        self._last = None
+        self._last_parent = None
         name = whiteout.removeprefix(_WHITEOUT)
         if name in (b"", b".", b".."):
             raise LayerError("a whiteout names nothing")
@@ -219,13 +231,10 @@ class Tree:
 
     def _directory(self, parts: list[bytes]) -> Node:
         """Return the directory of a path; make what is missing, as unpacking would."""
-        if self._last is not None and self._last[0] == parts:
-            return self._last[1]
         resolved = self._resolve(parts)
         node = self.root
         for part in resolved:
             node = self._enter(node, part)
-        self._last = (parts, node)
         return node
 
     def _enter(self, node: Node, name: bytes) -> Node:
@@ -307,6 +316,11 @@ def _check_xattrs(xattrs: Mapping[bytes, bytes]) -> int:
     if total > _MAX_XATTRS_BYTES:
         raise LayerError("a file has too many extended attributes")
     return total
+
+
+def _is_plain(name: bytes) -> bool:
+    """Tell whether a name is nothing but that."""
+    return name not in _NO_NAMES and len(name) <= MAX_NAME_BYTES and not name.startswith(_WHITEOUT)
 
 
 def _child(node: Node | None, name: bytes) -> Child | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from enclave_cc.formats.tar import pax
-from enclave_cc.formats.tar.entry import TarError
+from enclave_cc.formats.tar import pax, sparse_map
+from enclave_cc.formats.tar.entry import NO_XATTRS, TarError
 from enclave_cc.formats.tar.header import text
 
 _NONE: Final[dict[bytes, bytes]] = {}
@@ -14,10 +14,12 @@ _NONE: Final[dict[bytes, bytes]] = {}
 class Extensions:
     """At most one extended header, one long name and one long target."""
 
-    __slots__ = ("_link", "_name", "records")
+    __slots__ = ("_link", "_name", "is_sparse", "records", "xattrs")
 
     def __init__(self) -> None:
         self.records = _NONE
+        self.xattrs = NO_XATTRS
+        self.is_sparse = False
         self._name: bytes | None = None
         self._link: bytes | None = None
 
@@ -33,6 +35,11 @@ class Extensions:
                 if self.records:
                     raise TarError("an entry has two extended headers")
                 self.records = pax.parse_records(payload)
+                # Most have neither, and looking for a string is faster than looking at each record.
+                if pax.XATTR_PREFIX in payload:
+                    self.xattrs = pax.xattrs(self.records)
+                if sparse_map.PREFIX in payload:
+                    self.is_sparse = sparse_map.is_sparse(self.records)
             case b"g":
                 pax.refuse_effective(pax.parse_records(payload))
             case b"L":

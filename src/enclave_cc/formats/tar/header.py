@@ -15,6 +15,7 @@ _FIELDS: Final = struct.Struct("100s24s12s12s8sc100s6s66x16s155s12x")
 _OWNERSHIP: Final = struct.Struct("8s8s8s")
 _BASE256_POSITIVE: Final = 0x80
 _BASE256_NEGATIVE: Final = 0xFF
+NO_DEVICE: Final = (0, 0)
 _USTAR: Final = b"ustar\0"
 # Numbers repeat from header to header; how many different ones are remembered.
 _REMEMBERED: Final = 4096
@@ -34,39 +35,33 @@ class RawHeader(NamedTuple):
     gid: int = 0
     mtime: int = 0
     link_name: bytes = b""
-    device: tuple[int, int] = (0, 0)
+    device: tuple[int, int] = NO_DEVICE
 
 
 def parse_header(block: bytes) -> RawHeader:
     """Check the checksum and read the fields; TarError if anything is malformed."""
     name, ownership, size, mtime, checksum, typeflag, link_name, magic, device, prefix = _FIELDS.unpack(block)
     # The checksum field itself counts as eight spaces.
-    if _sum(block) - sum(checksum) + 8 * 0x20 != number(checksum):
+    if _sum(block[:256]) + _sum(block[256:]) - _sum(checksum) + 8 * 0x20 != number(checksum):
         raise TarError("a header's checksum is wrong")
     if typeflag in METADATA:
         return RawHeader(typeflag, number(size))
-    mode, uid, gid = _ownership(ownership)
-    return RawHeader(
-        typeflag,
-        number(size),
-        text(name) if magic != _USTAR or not prefix[0] else text(prefix) + b"/" + text(name),
-        mode,
-        uid,
-        gid,
-        number(mtime),
-        text(link_name) if link_name[0] else b"",
-        (number(device[:8]), number(device[8:])) if typeflag in b"34" else (0, 0),
-    )
+    name = name.partition(b"\0")[0]
+    if magic == _USTAR and prefix[0]:
+        name = text(prefix) + b"/" + name
+    target = text(link_name) if link_name[0] else b""
+    numbers = (number(device[:8]), number(device[8:])) if typeflag in b"34" else NO_DEVICE
+    return RawHeader(typeflag, number(size), name, *_ownership(ownership), number(mtime), target, numbers)
 
 
-def _sum(block: bytes) -> int:
+def _sum(half: bytes) -> int:
     """
-    Add up the bytes of a header.
+    Add up the bytes of at most half a header.
 
     The lower half of Adler-32 is one plus the sum modulo 65521, which 256 bytes cannot reach: it is
     exact, and twenty times as fast as a loop over hundreds of thousands of headers.
     """
-    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
+    return (adler32(half) & 0xFFFF) - 1
 
 
 def text(field: bytes) -> bytes:

@@ -25,6 +25,8 @@ _MAX_LENGTH_DIGITS: Final = 8
 _DECIMAL: Final = re.compile(rb"[0-9]{1,20}")
 _TIME: Final = re.compile(rb"(-?)([0-9]{1,19})(?:\.([0-9]*))?")
 _NS_DIGITS: Final = 9
+# Times that need no care: positive, and far from any bound.
+_PLAIN_DIGITS: Final = 12
 _NS_PER_S: Final = 10**_NS_DIGITS
 # Keys that change an entry; in a global header they change every later one, for some readers.
 _EFFECTIVE: Final = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
@@ -94,6 +96,9 @@ def decimal(value: bytes) -> int:
 
 def time(value: bytes) -> tuple[int, int]:
     """Read a decimal time as whole seconds, rounded down, and nanoseconds; finer digits are cut off."""
+    whole, _, rest = value.partition(b".")
+    if whole.isdigit() and (rest or b"0").isdigit() and len(whole) <= _PLAIN_DIGITS:
+        return int(whole), int(rest[:_NS_DIGITS].ljust(_NS_DIGITS, b"0"))
     match = _TIME.fullmatch(value)
     if match is None:
         raise TarError("a PAX time is malformed")

@@ -23,11 +23,11 @@ from enclave_cc.formats.tar.entry import (
     TarError,
 )
 from enclave_cc.formats.tar.extensions import Extensions
-from enclave_cc.formats.tar.header import BLOCK, METADATA, RawHeader, parse_header
+from enclave_cc.formats.tar.header import BLOCK, METADATA, NO_DEVICE, RawHeader, parse_header
 from enclave_cc.formats.tar.sparse_map import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from enclave_cc.formats.tar.sparse_map import MapReader
 
@@ -53,7 +53,8 @@ _KINDS: Final = {
 _OLD_SPARSE: Final = b"S"
 _LINKS: Final = (EntryKind.HARD_LINK, EntryKind.SYMBOLIC_LINK)
 _ZEROS: Final = bytes(BLOCK)
-_MTIME_RANGE: Final = range(-(1 << 63), 1 << 63)
+_FIRST_SECOND: Final = -(1 << 63)
+_LAST_SECOND: Final = (1 << 63) - 1
 # The kernel's dev_t: 12 bits major, 20 bits minor.
 _MAX_MAJOR: Final = (1 << 12) - 1
 _MAX_MINOR: Final = (1 << 20) - 1
@@ -86,16 +87,18 @@ class TarScanner:
         """Look at the next piece of the stream; consume the iterator before feeding more."""
         base = self._position
         end = base + len(data)
+        view = memoryview(data)
         while self._zero_blocks < 2:  # noqa: PLR2004 - two zero blocks end an archive
-            stop = self._next + self._wanted
-            start = max(self._next + len(self._partial) - base, 0)
+            start = self._next
+            stop = start + self._wanted
             if stop > end:
-                if base + start < end:
-                    self._partial += data[start:]
+                if start < end:
+                    self._partial += view[max(start - base, 0) :]
                 break
-            record = bytes(data[start : stop - base])
-            if self._partial:
-                record = bytes(self._partial) + record
+            if start >= base:
+                record = bytes(view[start - base : stop - base])
+            else:
+                record = bytes(self._partial + view[: stop - base])
                 self._partial.clear()
             self._next = stop
             entry = self._take_header(record) if self._rest is None else self._rest(record)
@@ -168,35 +171,26 @@ class TarScanner:
         kind = _kind(header.typeflag, path, stored)
         stored = stored if kind is EntryKind.FILE else 0
         mtime_s, mtime_ns = pax.time(records[b"mtime"]) if records.get(b"mtime") else (header.mtime, 0)
-        entry = TarEntry(
-            path=path,
-            kind=kind,
-            data_offset=self._next,
-            size=stored,
-            mode=header.mode & 0o7777,
-            uid=pax.decimal(records[b"uid"]) if records.get(b"uid") else header.uid,
-            gid=pax.decimal(records[b"gid"]) if records.get(b"gid") else header.gid,
-            mtime_s=mtime_s,
-            mtime_ns=mtime_ns,
-            target=target if kind in _LINKS else b"",
-            device=header.device,
-            xattrs=pax.xattrs(records) if records else NO_XATTRS,
-        )
+        uid = pax.decimal(records[b"uid"]) if records.get(b"uid") else header.uid
+        gid = pax.decimal(records[b"gid"]) if records.get(b"gid") else header.gid
+        target = target if kind in _LINKS else b""
+        attributes = (header.mode & 0o7777, uid, gid, mtime_s, mtime_ns, target, header.device)
+        entry = TarEntry(path, kind, self._next, stored, *attributes, extensions.xattrs)
         self._check(entry)
-        if header.typeflag == _OLD_SPARSE or sparse_map.is_sparse(records):
-            return self._sparse_entry(entry, header.typeflag, records, record)
+        if header.typeflag == _OLD_SPARSE or extensions.is_sparse:
+            return self._sparse_entry(entry, header.typeflag, extensions, record)
         self._next += _round_up(stored)
         return entry
 
     def _sparse_entry(
-        self, entry: TarEntry, typeflag: bytes, records: Mapping[bytes, bytes], record: bytes
+        self, entry: TarEntry, typeflag: bytes, extensions: Extensions, record: bytes
     ) -> TarEntry | None:
         """Read the map of a sparse file, of which ``entry`` still has the stored size, or wait for it."""
         stored = entry.size
         if entry.kind is not EntryKind.FILE:
             raise TarError("a sparse file is none")
         if typeflag == _OLD_SPARSE:
-            if sparse_map.is_sparse(records):
+            if extensions.is_sparse:
                 raise TarError("a sparse file has two maps")
             old = sparse_map.OldMap(record)
             entry = entry._replace(size=old.size)
@@ -204,6 +198,7 @@ class TarScanner:
                 return self._mapped(entry, old.segments, stored)
             self._rest = partial(self._take_map, entry, stored, old)
             return None
+        records = extensions.records
         entry = entry._replace(size=sparse_map.real_size(records))
         if sparse_map.map_is_in_data(records):
             self._rest = partial(self._take_map, entry, stored, sparse_map.MapInData())
@@ -243,10 +238,9 @@ class TarScanner:
             raise TarError("a file's size is out of bounds")
         if not (0 <= uid <= MAX_OWNER and 0 <= gid <= MAX_OWNER):
             raise TarError("an owner is out of bounds")
-        if mtime_s not in _MTIME_RANGE:
+        if not _FIRST_SECOND <= mtime_s <= _LAST_SECOND:
             raise TarError("a time is out of bounds")
-        major, minor = device
-        if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
+        if device is not NO_DEVICE and not (0 <= device[0] <= _MAX_MAJOR and 0 <= device[1] <= _MAX_MINOR):
             raise TarError("a device number is out of bounds")
 
 
