@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from tests.simulators.registry import running_registry
 
 from enclave_cc.core.errors import EnclaveCcError
@@ -32,6 +34,7 @@ from enclave_cc.formats.local_attestation import app_config_id
 from enclave_cc.formats.messages.agent import AGENT_SERVICE
 from enclave_cc.formats.messages.platform import PLATFORM_SERVICE
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.ocicrypt.jwe_item import JweRecipient
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.node.bundles.build import build_bundle, remove_bundle
 from enclave_cc.node.bundles.reference import reference_value
@@ -51,6 +54,7 @@ from enclave_cc.trustee.policy.library import default_text
 
 POD = "pod-of-the-test"
 REPOSITORY = "team/busybox"
+OWNER_KEY = "kbs:///default/private-key/owner"
 SCRIPT = "echo started as $(id -u):$(id -g) in $(pwd) with $MODE; cat /greeting; while :; do sleep 1; done"
 SMALL = b"a secret greeting\n"
 LARGE = bytes(range(256)) * 4096
@@ -118,8 +122,8 @@ def running_broker(directory, platform_socket):
 
 
 def publish(directory, host, admin, signing_key):
-    """Build, encrypt, sign and push an image; return its reference."""
-    plain, encrypted = ImageLayout.create(directory / "plain"), ImageLayout.create(directory / "encrypted")
+    """Build an image, and encrypt, sign and push it for each kind of key; return the references."""
+    plain = ImageLayout.create(directory / "plain")
     base = (
         LayerBuilder()
         .directory("bin")
@@ -149,12 +153,19 @@ def publish(directory, host, admin, signing_key):
     )
     key = Secret.random()
     admin.put_resource(ResourceUri.parse("kbs:///default/key/busybox"), bytes(key.reveal()))
-    descriptor = encrypt_image(plain, encrypted, [BrokerKey(key, "kbs:///default/key/busybox")])
-    sign_image(encrypted, descriptor, repository=f"{host}/{REPOSITORY}", private_key_pem=signing_key)
+    owner = ec.generate_private_key(ec.SECP256R1())
+    private = owner.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    admin.put_resource(ResourceUri.parse(OWNER_KEY), private)
+    public = owner.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    recipients = {"v1": BrokerKey(key, "kbs:///default/key/busybox"), "jwe": JweRecipient.parse(public)}
     registry = RegistryClient(insecure_http=[host])
-    push_image(encrypted, Reference.parse(f"{host}/{REPOSITORY}:v1"), registry)
+    for tag, recipient in recipients.items():
+        encrypted = ImageLayout.create(directory / tag)
+        descriptor = encrypt_image(plain, encrypted, [recipient])
+        sign_image(encrypted, descriptor, repository=f"{host}/{REPOSITORY}", private_key_pem=signing_key)
+        push_image(encrypted, Reference.parse(f"{host}/{REPOSITORY}:{tag}"), registry)
     registry.close()
-    return f"{host}/{REPOSITORY}:v1"
+    return {tag: f"{host}/{REPOSITORY}:{tag}" for tag in recipients}
 
 
 def initdata_text(url, files, host, workload=""):
@@ -167,6 +178,7 @@ token_key = """{files.token_public_key.read_text()}"""
 signature_policy = "kbs:///default/policy/image"
 require_encrypted = true
 insecure_http_registries = ["{host}"]
+decryption_keys = ["{OWNER_KEY}"]
 [workload]
 {workload}
 '''
@@ -181,6 +193,7 @@ class World:
     platform_socket: Path
     registry: object
     image: str
+    jwe_image: str
     initdata: str
     bundles: Bundles
     broker_url: str
@@ -207,13 +220,15 @@ def world(bundles, tmp_path_factory):
         private_pem, public_pem = generate_signing_key()
         text = initdata_text(url, files, registry.host, "exec = true")
         with AdminClient(url, files.admin_token.read_text(), files.tls_ca.read_text()) as admin:
-            image = publish(tmp_path_factory.mktemp("images"), registry.host, admin, private_pem)
+            images = publish(tmp_path_factory.mktemp("images"), registry.host, admin, private_pem)
             admin.put_resource(ResourceUri.parse("kbs:///default/policy/image"), _policy(registry.host))
             admin.put_resource(ResourceUri.parse("kbs:///default/cosign/public"), public_pem)
             admin.set_resource_policy(default_text("insecure_simulation_resource.rego"))
             admin.add_reference_value("sgx_mr_enclave", [reference_value(bundles.agent, text)])
             admin.add_reference_value("sgx_isv_prod_id", [1])
-        yield World(directory, platform_socket, registry, image, text, bundles, url, files)
+        yield World(
+            directory, platform_socket, registry, images["v1"], images["jwe"], text, bundles, url, files
+        )
 
 
 def _policy(host):

@@ -55,6 +55,14 @@ def test_the_workload_starts_as_the_image_says(pod, boot_of):
     assert b"started as 4711:815 in /tmp with care" in boot.output
 
 
+def test_an_image_for_the_owners_private_key_opens_with_the_key_that_the_broker_holds(pod, world, boot_of):
+    sealed = pod.prepare("c-jwe", container_spec(), image=world.jwe_image)["sealed_image"]
+    boot = boot_of("c-jwe", sealed, container_spec())
+    assert boot.message()["pid"] > 0
+    boot.start()
+    boot.read_until(SMALL)
+
+
 def test_an_exec_runs_as_the_containers_user_with_its_environment(pod, boot_of):
     boot = started(pod, boot_of, "c-exec")
     result = exec_in(pod, boot, "/bin/sh", "-c", "id; pwd; echo $MODE $LD_PRELOAD; md5sum /large")
