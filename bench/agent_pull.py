@@ -7,7 +7,6 @@ and says what that took. Its peak memory is the operating system's figure for th
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import secrets
@@ -16,10 +15,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Only because the agent has all of it in memory.
-import enclave_cc.enclave.agent.serve  # noqa: F401
 from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
+from enclave_cc.enclave.agent.main import spare_collector
 from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import SignaturePolicy
@@ -46,7 +44,7 @@ class _Resources:
 
 def main() -> int:
     """Load, wait, pull, report."""
-    gc.freeze()
+    spare_collector()
     print("ready", flush=True)
     order = json.loads(sys.stdin.readline())
     begun, cpu = time.perf_counter(), time.process_time()

@@ -35,10 +35,12 @@ _IMAGES: Final = {
     "large": (LARGE, Compression.GZIP),
 }
 _PRIMITIVES: Final = "read + cipher + HMAC + digests + write"
+# Zstd inflates faster than one core digests: next to it the rest of the work cannot disappear.
+_INFLATION_GOAL: Final = "image-over-decompressor"
 _RATIOS: Final = (
     ("ours", "skopeo + umoci", "image-over-skopeo-umoci", 0.2),
     ("ours", "containerd", "image-over-containerd", 0.5),
-    ("ours", "decompressor alone", "image-over-decompressor", 1.6),
+    ("ours", "decompressor alone", _INFLATION_GOAL, 1.6),
     ("encrypt", _PRIMITIVES, "image-encrypt-over-primitive", 1.5),
 )
 _PEAK_MB: Final = 100.0
@@ -112,7 +114,7 @@ def _measure(built: BuiltImage, compression: Compression, runs: int) -> tuple[li
         ours: list[_Ours] = []
         actions["ours"] = lambda: _ours(there, directory, ours)
         spent = _interleaved(actions, runs)
-    return _rows(built, spent, ours[1:]), _goals(spent, ours[1:])
+    return _rows(built, spent, ours[1:]), _goals(built, spent, ours[1:])
 
 
 def _interleaved(actions: dict[str, Callable[[], Spent]], runs: int) -> dict[str, list[Spent]]:
@@ -166,11 +168,11 @@ def _rows(built: BuiltImage, spent: dict[str, list[Spent]], ours: list[_Ours]) -
     return rows
 
 
-def _goals(spent: dict[str, list[Spent]], ours: list[_Ours]) -> list[Goal]:
+def _goals(built: BuiltImage, spent: dict[str, list[Spent]], ours: list[_Ours]) -> list[Goal]:
     goals = [
         Goal(name, statistics.median(_pair_by_pair(spent[mine], spent[peer])), target)
         for mine, peer, name, target in _RATIOS
-        if peer in spent
+        if peer in spent and (name != _INFLATION_GOAL or built.compression is Compression.GZIP)
     ]
     return [*goals, Goal("image-peak-mb", max(run.peak_mb for run in ours), _PEAK_MB)]
 

@@ -43,6 +43,7 @@ class BuiltImage:
 
     name: str
     layout: ImageLayout
+    compression: Compression
     tar_bytes: int
 
 
@@ -59,7 +60,7 @@ def image(name: str, layers: tuple[str, ...], compression: Compression) -> Built
         shutil.rmtree(directory, ignore_errors=True)
         size = _build(ImageLayout.create(directory), packages, compression)
         size_file.write_text(str(size))
-    return BuiltImage(name, ImageLayout.open(directory), int(size_file.read_text()))
+    return BuiltImage(name, ImageLayout.open(directory), compression, int(size_file.read_text()))
 
 
 def _build(layout: ImageLayout, packages: dict[str, tuple[Path, ...]], compression: Compression) -> int:

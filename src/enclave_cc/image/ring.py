@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-# Small enough that a piece is still in a core's cache when the next stage takes it.
-PIECE_BYTES: Final = 256 << 10
+# Small enough that a piece is still in the processor's cache when the next stage takes it, large enough that
+# handing it over does not show.
+PIECE_BYTES: Final = 512 << 10
 # One is filled, one is read, two ride out a busy moment of either side.
 PIECES: Final = 4
 # A stage that waits for the network ends by itself at its time-out; nobody waits for that.
