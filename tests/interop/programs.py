@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,14 +34,22 @@ def _free_port():
 
 
 @contextmanager
-def running_debian_registry(directory):
-    """Debian's registry (without a referrers API) on loopback; the value is its host and port."""
+def running_debian_registry(directory, *, htpasswd=""):
+    """
+    Debian's registry (without a referrers API) on loopback; the value is its host and port.
+
+    With a text for htpasswd it asks for basic authorization.
+    """
     server, port = program("docker-registry"), _free_port()
     config = directory / "config.yml"
     config.write_text(
         f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}/blobs}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}'}}\nlog: {{level: error}}\n"
     )
+    if htpasswd:
+        (directory / "htpasswd").write_text(htpasswd)
+        with config.open("a") as file:
+            file.write(f"auth: {{htpasswd: {{realm: registry, path: {directory}/htpasswd}}}}\n")
     process = subprocess.Popen(
         [server, "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -57,6 +66,9 @@ def _wait_for(url):
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
+        except urllib.error.HTTPError:
+            # It answers, and wants to know who asks.
+            return
         except OSError:
             time.sleep(0.1)
     pytest.fail("the registry does not start")

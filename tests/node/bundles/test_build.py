@@ -103,6 +103,12 @@ def test_the_platforms_keys_and_daemon_stay_outside(agent_bundle):
     assert {path.name for path in inside.glob("*.py")} == {"__init__.py", "driver.py"}
 
 
+def test_what_runs_credential_helpers_stays_outside(agent_bundle):
+    inside = agent_bundle.path / "rootfs/usr/lib/enclave-cc/site/enclave_cc/transport"
+    assert (inside / "registry.py").exists()
+    assert list(inside.glob("credential_*")) == []
+
+
 def test_pip_test_suites_and_databases_stay_outside(boot_bundle):
     names = set(files(boot_bundle))
     assert not [name for name in names if "/test/" in name or "ensurepip" in name or "sqlite3" in name]

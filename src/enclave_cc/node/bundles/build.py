@@ -70,8 +70,9 @@ from enclave_cc.enclave.{kind}.main import main
 
 sys.exit(main())
 '''
-# Parts of the trusted rooms that only the simulated platform's daemon or the other enclave uses.
-_NOT_INSIDE: Final = ("platform/simulated/",)
+# Parts of the trusted rooms that only the simulated platform's daemon, the node, the owner's tools or the
+# other enclave use.
+_NOT_INSIDE: Final = ("platform/simulated/", "transport/credential_")
 _INSIDE: Final = ("platform/simulated/__init__.py", "platform/simulated/driver.py")
 
 
