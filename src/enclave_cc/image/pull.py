@@ -19,6 +19,7 @@ from enclave_cc.formats.oci.descriptor import Descriptor, Platform
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest, parse_manifest_or_index
 from enclave_cc.formats.oci.media_types import CONFIG_TYPES, LayerMediaType
+from enclave_cc.formats.oci.platform_match import without_variant
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.checks import Checks
 from enclave_cc.image.fetched import fetch_config, fetch_manifest
@@ -157,8 +158,8 @@ class _Pull:
         body = fetch_config(self.registry, self.reference, manifest.config, self.checks, self.limits)
         self._require_shallow(body)
         config = ImageConfig.parse(body)
-        wanted = str(Platform(self.platform.os, self.platform.architecture))
-        runs_on = str(Platform(config.os, config.architecture))
+        wanted = str(without_variant(self.platform))
+        runs_on = str(without_variant(Platform(config.os, config.architecture)))
         self._require_fit(equal("image.config.platform", expected=wanted, actual=runs_on))
         layers, diff_ids = str(len(manifest.layers)), str(len(config.diff_ids))
         self._require_fit(equal("image.config.diff-ids", expected=layers, actual=diff_ids))

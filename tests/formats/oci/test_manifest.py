@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -121,13 +122,59 @@ def test_the_platform_decides_between_manifests():
     assert index.select(AMD64).digest == Digest.of(b"amd")
 
 
-def test_the_same_variant_wins_and_another_is_never_chosen():
-    named = _entry(Platform("linux", "arm", "v7"), b"v7")
-    unnamed = _entry(Platform("linux", "arm"), b"any")
-    assert Index((unnamed, named)).select(Platform("linux", "arm", "v7")) == named
-    assert Index((unnamed, named)).select(Platform("linux", "arm", "v6")) == unnamed
+@pytest.mark.parametrize(
+    ("wanted", "offered", "chosen"),
+    [
+        ("linux/arm/v7", ["linux/arm/v6", "linux/arm/v7"], 1),
+        ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6"], 1),
+        ("linux/arm/v7", ["linux/arm"], 0),
+        ("linux/arm", ["linux/arm/v7"], 0),
+        ("linux/arm/v6", ["linux/arm"], None),
+        ("linux/arm/v6", ["linux/arm/v7"], None),
+        ("linux/arm/v7", ["linux/armhf"], 0),
+        ("linux/arm/v6", ["linux/armel"], 0),
+        ("linux/arm64", ["linux/arm/v7", "linux/arm64/v8"], 1),
+        ("linux/arm64/v8", ["linux/aarch64"], 0),
+        ("linux/arm64", ["linux/arm64/v9"], None),
+        ("linux/arm64", ["linux/arm/v7"], None),
+        ("linux/amd64", ["linux/amd64/v2", "linux/amd64"], 1),
+        ("linux/amd64", ["linux/amd64/v1"], 0),
+        ("linux/amd64", ["linux/x86_64"], 0),
+        ("linux/amd64", ["linux/amd64/v3"], None),
+        ("linux/amd64", ["linux/386"], None),
+        ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v2", "linux/amd64/v4"], 1),
+        ("linux/amd64", ["windows/amd64", "unknown/unknown", "Linux/AMD64"], 2),
+        ("linux/riscv64", ["linux/riscv64"], 0),
+        ("linux/amd64", ["linux/amd64", "linux/amd64"], 0),
+    ],
+)
+def test_the_nearest_variant_wins_and_one_that_does_not_run_is_never_chosen(wanted, offered, chosen):
+    entries = [
+        _entry(Platform(*text.split("/")), text.encode() + b"%d" % n) for n, text in enumerate(offered)
+    ]
+    if chosen is None:
+        with pytest.raises(InvalidInputError) as caught:
+            Index(tuple(entries)).select(Platform(*wanted.split("/")))
+        assert caught.value.code == "image-platform-missing"
+    else:
+        assert Index(tuple(entries)).select(Platform(*wanted.split("/"))) == entries[chosen]
+
+
+def test_a_single_entry_without_a_platform_is_taken_where_no_other_fits():
+    silent, other = _entry(None, b"1"), _entry(Platform("linux", "arm64"), b"2")
+    artifact = dataclasses.replace(_entry(None, b"3"), artifact_type="application/vnd.example")
+    assert Index((other, artifact, silent)).select(AMD64) == silent
+    assert Index((silent, _entry(AMD64, b"4"))).select(AMD64) != silent
     with pytest.raises(InvalidInputError):
-        Index((named,)).select(Platform("linux", "arm", "v6"))
+        Index((silent, _entry(None, b"5"))).select(AMD64)
+    with pytest.raises(InvalidInputError):
+        Index((artifact,)).select(AMD64)
+
+
+def test_an_old_manifest_of_docker_is_refused_by_its_name():
+    with pytest.raises(InvalidInputError) as caught:
+        parse_manifest_or_index(json.dumps({"schemaVersion": 1, "name": "a", "fsLayers": []}).encode())
+    assert "Docker's old format" in caught.value.detail
 
 
 def test_an_index_without_the_platform_says_what_it_has():

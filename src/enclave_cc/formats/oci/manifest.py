@@ -8,6 +8,7 @@ index is refused, and so is one whose declared type disagrees with its members.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Self
 
 from enclave_cc.core import strict_json
@@ -16,6 +17,7 @@ from enclave_cc.core.fields import Fields
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.edge import foreign, read_object
 from enclave_cc.formats.oci.media_types import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST
+from enclave_cc.formats.oci.platform_match import distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 MAX_MANIFEST_BYTES: Final = 4 << 20
 
 _SCHEMA_VERSION: Final = 2
+_DOCKER_V1: Final = 1
 _SUMMARY: Final = "the image manifest is malformed"
 
 
@@ -99,21 +102,20 @@ class Index:
         """
         Choose the manifest (or index) for a platform; raise ``InvalidInputError`` if there is none.
 
-        The same variant wins over an unnamed one; another variant is never chosen.
+        The nearest variant wins, then the first entry. Where no entry fits, a single one that says nothing
+        about its platform does, as its configuration will say it.
         """
+        images = [entry for entry in self.manifests if entry.media_type in MANIFEST_TYPES | INDEX_TYPES]
         fitting = [
-            entry
-            for entry in self.manifests
-            if entry.platform is not None
-            and (entry.platform.os, entry.platform.architecture) == (platform.os, platform.architecture)
-            and entry.platform.variant in {"", platform.variant}
-            and entry.media_type in MANIFEST_TYPES | INDEX_TYPES
+            (apart, number, entry)
+            for number, entry in enumerate(images)
+            if entry.platform is not None and (apart := distance(platform, entry.platform)) is not None
         ]
-        for entry in fitting:
-            if entry.platform == platform:
-                return entry
         if fitting:
-            return fitting[0]
+            return min(fitting, key=itemgetter(0, 1))[2]
+        silent = [entry for entry in images if entry.platform is None and not entry.artifact_type]
+        if len(silent) == 1:
+            return silent[0]
         offered = ", ".join(str(entry.platform) for entry in self.manifests[:32])
         raise InvalidInputError(
             "image-platform-missing",
@@ -143,7 +145,12 @@ def parse_manifest_or_index(data: bytes) -> Manifest | Index:
 
 def _document(data: bytes) -> Fields:
     fields = read_object(data, "manifest", max_bytes=MAX_MANIFEST_BYTES)
-    if fields.integer("schemaVersion") != _SCHEMA_VERSION:
+    version = fields.integer("schemaVersion")
+    if version == _DOCKER_V1:
+        raise fields.error(
+            "schemaVersion", "is 1, Docker's old format: push the image again with a current tool"
+        )
+    if version != _SCHEMA_VERSION:
         raise fields.error("schemaVersion", "is not 2")
     return fields
 
