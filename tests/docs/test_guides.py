@@ -103,7 +103,7 @@ skopeo() {
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
 def test_encrypting_with_skopeo_and_a_key_pair_works_as_written(workplace):
     pair, _ = sections_of("using-skopeo.md")
-    run(insecure_policy(pair), workplace)
+    assert "jwe" in run(insecure_policy(pair), workplace)
     for name in ("app.back", "app.again"):
         assert _layers(workplace / name) == _layers(workplace / "app")
 
