@@ -126,6 +126,16 @@ def _layers(directory):
     return [layer.digest for layer in layout.read_manifest(layout.find()).layers]
 
 
+def test_signing_an_image_works_as_written(workplace):
+    with running_registry() as registry:
+        script = commands_of("signing-an-image.md").replace("registry.example", registry.host)
+        for command in (f"push app {registry.host}/team/app:v1", f"verify {registry.host}/team/app:v1"):
+            script = script.replace(f"image {command}", f"image {command} --insecure-http {registry.host}")
+        output = run(script, workplace)
+    assert output.count("accepted") == 3
+    assert '"accepted": true' in output
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_says_what_it_does(command):
     environment = {"PATH": os.environ["PATH"], "COLUMNS": "100", "NO_COLOR": "1"}

@@ -67,7 +67,7 @@ def inspect(
         found = inspect_place(
             reader, asked, platforms=tuple(map(parse_platform, platform)), keys=options.public_keys()
         )
-        answers = _answers(reader, asked, found, options) if options.given else ()
+        answers = _answers(reader, asked, found, options, registry) if options.given else ()
     missing = _missing(found, required)
     if output is Output.JSON:
         members = {"image": image, **found.to_json(), "missing": [str(each) for each in missing]}
@@ -92,15 +92,21 @@ def _missing(found: Inspection, required: tuple[Requirement, ...]) -> tuple[Requ
 
 
 def _answers(
-    reader: ImageReader, asked: Reference, found: Inspection, options: PolicyOptions
+    reader: ImageReader,
+    asked: Reference,
+    found: Inspection,
+    options: PolicyOptions,
+    registry: RegistryOptions,
 ) -> tuple[Answer, ...]:
     policy, resources = options.read_policy(), options.resources()
+    store = options.signature_store(registry.insecure_http)
     return tuple(
         ask(
             asked,
             registry=PlaceAsRegistry(reader),
             resources=resources,
             policy=policy,
+            signature_store=store,
             platform=image.platform,
         )
         for image in found.images

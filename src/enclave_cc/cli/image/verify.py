@@ -44,6 +44,7 @@ def verify(
             registry=PlaceAsRegistry(reader),
             resources=resources,
             policy=policy,
+            signature_store=options.signature_store(registry.insecure_http),
             require_encrypted=require_encrypted,
             platform=parse_platform(platform),
         )
