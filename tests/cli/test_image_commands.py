@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from tests.simulators.programs import elf
 from tests.simulators.registry import running_registry
 from tests.tenant.conftest import TARS, image_in
 
@@ -286,3 +287,18 @@ def test_a_signed_image_is_pushed_with_its_signatures(run, keys):
         run("verify", remote, "--key", "keys/cosign.pub", *NAMED, *plain_http)
         run("encrypt", "app", remote, *TO, "--sign", "keys/cosign.key", *plain_http)
         run("verify", remote, "--key", "keys/cosign.pub", "--require-encrypted", *plain_http)
+
+
+def test_an_image_that_will_not_run_is_an_answer(run, place):
+    told = run("check", "app", status=1).out
+    assert "WILL NOT RUN" in told
+    assert "command.not-found" in told
+    document = json.loads(run("check", "app", "--output", "json", "--quiet", status=1).out)
+    assert document.keys() == {"image", "images"}
+    assert document["images"][0].keys() == {"platform", "digest", "runs", "complete", "problems"}
+    layer = LayerBuilder().file("bin/app", elf(), mode=0o755).file("etc/passwd", b"app:x:1:1::/:\n").tar()
+    image_in(ImageLayout.create(place / "sound"), tars=(layer,))
+    assert "will run" in run("check", "sound").out
+    run("encrypt", "sound", "oci:x", *TO)
+    assert "nothing is wrong so far" in run("check", "oci:x").out
+    assert "will run" in run("check", "oci:x", "--key", "image.key").out

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.simulators.programs import elf
 from tests.simulators.registry import running_registry
 
 from enclave_cc.cli.main import COMMANDS, build_app
@@ -35,7 +36,7 @@ def wait_for(words, log):
 
 @pytest.fixture
 def workplace(tmp_path):
-    layers = [LayerInput(LayerBuilder().file("hello", b"world"))]
+    layers = [LayerInput(LayerBuilder().file("hello", elf(), mode=0o755))]
     build_image(ImageLayout.create(tmp_path / "app"), layers, ProcessDescription(entrypoint=("/hello",)))
     return tmp_path
 
@@ -63,11 +64,14 @@ def run(script, directory):
 
 def test_preparing_an_image_and_running_the_broker_work_as_written(workplace):
     with running_registry() as registry:
-        prepare = commands_of("preparing-an-image.md").replace("registry.example", registry.host)
-        prepare = re.sub(r"(image (?:push|inspect) [^\n]*)", rf"\1 --insecure-http {registry.host}", prepare)
-        output = run(prepare, workplace)
-        assert "yes" in output
+        prepare = commands_of("preparing-an-image.md")
+        prepare = re.sub(r"(image .*registry\.example.*)", rf"\1 --insecure-http {registry.host}", prepare)
+        output = run(prepare.replace("registry.example", registry.host), workplace)
+        assert "will run" in output
+        assert "policy: accepted" in output
         assert '"encrypted": true' in output
+        original = ImageLayout.open(workplace / "app").find().digest
+        assert ImageLayout.open(workplace / "back").find().digest == original
     serve = commands_of("running-the-broker.md").replace("serve --config broker/broker.toml &", "SERVE")
     serve = serve.replace(
         "enclave-cc kbs SERVE",

@@ -48,6 +48,7 @@ COMMANDS: Final = (
     ("image", "copy"),
     ("image", "push"),
     ("image", "inspect"),
+    ("image", "check"),
     ("image", "keyprovider"),
     ("image", "keyprovider", "serve"),
     ("kbs",),

@@ -17,6 +17,7 @@ COMMANDS: Final = (
     ("copy", "Copy an image, with its signatures if wanted."),
     ("push", "Push an image from an OCI layout, its signatures with it."),
     ("inspect", "Show how an image is encrypted and signed."),
+    ("check", "Say whether an image will run."),
 )
 # Groups have an ``app`` of their own.
 GROUPS: Final = (("keyprovider", "Wrap layer keys for skopeo and other tools that call a key provider."),)
