@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.image_encryption import primitives, published
 from bench.image_peers import Containerd, Spent, inflate_only, registry, skopeo_umoci
+from bench.image_stages import stages
 from bench.report import Goal, Result, Row, row
 from bench.rootfs_images import LARGE, SMALL, image
 from enclave_cc.formats.oci.media_types import Compression
@@ -114,7 +115,9 @@ def _measure(built: BuiltImage, compression: Compression, runs: int) -> tuple[li
         ours: list[_Ours] = []
         actions["ours"] = lambda: _ours(there, directory, ours)
         spent = _interleaved(actions, runs)
-    return _rows(built, spent, ours[1:]), _goals(built, spent, ours[1:])
+        shares = [stages(there.plain, there.plain_blobs, compression, directory) for _ in range(runs)]
+    rows = [*_rows(built, spent, ours[1:]), *_stage_rows(built, shares)]
+    return rows, _goals(built, spent, ours[1:])
 
 
 def _interleaved(actions: dict[str, Callable[[], Spent]], runs: int) -> dict[str, list[Spent]]:
@@ -166,6 +169,13 @@ def _rows(built: BuiltImage, spent: dict[str, list[Spent]], ours: list[_Ours]) -
             ratios = _pair_by_pair(spent[mine], spent[peer])
             rows.append(row(f"{built.name}: {mine} / {peer}, pair by pair", "ratio", ratios))
     return rows
+
+
+def _stage_rows(built: BuiltImage, shares: list[dict[str, float]]) -> list[Row]:
+    return [
+        row(f"{built.name}: of that, {stage}, alone in one thread", "s", [share[stage] for share in shares])
+        for stage in shares[0]
+    ]
 
 
 def _goals(built: BuiltImage, spent: dict[str, list[Spent]], ours: list[_Ours]) -> list[Goal]:
