@@ -107,7 +107,8 @@ def _measure(built: BuiltImage, compression: Compression, runs: int) -> tuple[li
             _PRIMITIVES: lambda: primitives(there.plain_blobs, directory),
             "encrypt": lambda: there.encrypt_again(directory),
         }
-        if shutil.which("skopeo") and shutil.which("umoci"):
+        # Debian's umoci does not know zstd.
+        if compression is Compression.GZIP and shutil.which("skopeo") and shutil.which("umoci"):
             actions["skopeo + umoci"] = lambda: skopeo_umoci(there.plain, directory)
         if shutil.which("containerd") and shutil.which("ctr"):
             daemon = stack.enter_context(Containerd.started(directory))

@@ -56,6 +56,8 @@ class RegistrySimulator:
         self.breaks = []
         # after how many bytes of every blob the registry falls silent, None for never
         self.stalls_after = None
+        # digests of blobs that come through all the same
+        self.never_stall = set()
         self.stalled = threading.Event()
         self.ignore_range = False
         # Content-Range instead of the right one
@@ -267,7 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._part(data, begin)
         if simulator.trickle_s and self.command == "GET":
             return self._trickled(data)
-        if simulator.stalls_after is not None and self.command == "GET":
+        stalls = simulator.stalls_after is not None and digest not in simulator.never_stall
+        if stalls and self.command == "GET":
             return self._stall(data, simulator.stalls_after)
         if simulator.breaks and self.command == "GET":
             return self._broken(data, simulator.breaks.pop(0))

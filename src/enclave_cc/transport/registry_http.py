@@ -165,6 +165,7 @@ class RegistryHttp:
                     # What comes out of a socket that was shut is not what the peer sent.
                     patience.require()
                     yield piece
+                patience.require()
             except (failures.HTTPError, OSError) as error:
                 patience.require()
                 raise _unavailable(str(error)) from error
@@ -181,6 +182,8 @@ class RegistryHttp:
             if not patience.deadline.remaining_s:
                 # Another attempt may be quicker; the whole work has time left.
                 raise _unavailable("the answer took too long")
+        # A socket that was shut may look like an answer without a length that ended.
+        self._patience.require()
         return bytes(body)
 
 

@@ -220,3 +220,39 @@ def test_keys_are_asked_for_one_at_a_time(tmp_path):
         seal_layers(world.layers, progress.expect([1, 1, 1]), writer, LayerWork(world, Keys()))
     assert most == [1]
     assert world.nothing_left()
+
+
+def test_a_thread_that_cannot_start_ends_the_others(tmp_path, monkeypatch):
+    world = World(tmp_path, [tar(number) for number in range(3)])
+    world.hang(0)
+    start, started = threading.Thread.start, []
+
+    def fail_second(thread):
+        if thread.name == "layer" and started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_second)
+    with pytest.raises(RuntimeError):
+        world.seal()
+    assert world.nothing_left()
+
+
+def test_no_key_stays_behind_when_the_image_is_given_up_between_two_steps(tmp_path):
+    world = World(tmp_path, [])
+    writer = world.writer()
+    place = writer.reserve_place()
+
+    def last_piece():
+        yield tar(1)
+        writer.abort()
+
+    kept = []
+    keep = writer._keep
+    writer._keep = lambda place, sealed: (kept.append(sealed), keep(place, sealed))
+    with pytest.raises(UnavailableError) as caught:
+        writer.fill_place(place, last_piece())
+    assert caught.value.code == "cancelled"
+    assert [len(sealed.key) for sealed in kept] == [0]
+    assert world.nothing_left()

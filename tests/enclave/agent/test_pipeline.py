@@ -174,6 +174,20 @@ def test_a_bad_layer_is_told_to_the_owner_and_leaves_nothing(node):
     assert node.leftovers() == []
 
 
+def test_a_bad_layer_ends_those_that_a_silent_registry_keeps(node):
+    sizes = {digest: len(data) for digest, data in node.registry.blobs.items()}
+    config, bad, *_ = sorted(sizes, key=sizes.get)
+    node.registry.lies[bad] = bytes(sizes[bad])
+    node.registry.never_stall = {config, bad}
+    node.registry.stalls_after = 1000
+    begun = time.monotonic()
+    with pytest.raises(RefusedError):
+        node.preparations.prepare(node.request())
+    assert time.monotonic() - begun < 3
+    assert node.refusals.codes == ["layer-digest-mismatch"]
+    assert node.leftovers() == []
+
+
 def test_after_a_cancellation_the_same_container_can_be_prepared(node):
     node.registry.stalls_after = 1000
     node.preparations.join(node.request())

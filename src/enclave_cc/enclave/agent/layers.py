@@ -50,7 +50,7 @@ class LayerWork:
     keys: LayerKeys
     limits: Limits = DEFAULT_LIMITS
     patience: Patience = field(default_factory=Patience)
-    # Called when the work fails: ends reads that wait for a peer.
+    # Called when the work fails: ends reads that wait for a peer, and lets nobody begin another.
     interrupt: Callable[[], None] = _nothing
     # Called a few times per second by the thread that waits.
     look: Callable[[], None] = _nothing
@@ -101,8 +101,12 @@ class _Team:
 
     def run(self, threads: int) -> None:
         members = [threading.Thread(target=self._member, name="layer", daemon=True) for _ in range(threads)]
-        for member in members:
-            member.start()
+        try:
+            for member in members:
+                member.start()
+        except RuntimeError as error:
+            # No more threads: those that did start are told to end.
+            self._fail(error)
         for member in members:
             while member.is_alive():
                 member.join(_LOOK_S)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import EnclaveCcError, Stage
 from enclave_cc.core.secret import Secret
+from enclave_cc.enclave.agent.course import Cancellation
 from enclave_cc.enclave.agent.launch_policy import approve_launch, launch_as_built
 from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
 from enclave_cc.enclave.agent.prepare import Prepared
@@ -106,15 +107,21 @@ class ImagePipeline:
 
     def _prepare(self, request: PrepareRequest, session: BrokerSession, course: Course) -> Prepared:
         reference, settings = Reference.parse(request.image), self._pod.settings
-        deadline = Deadline.after(settings.limits.pull_seconds)
-        patience = Patience(deadline, cancelled=course.cancellation)
+        # Ended by the container's end, and by the first failure of any layer.
+        pull = Cancellation()
+        patience = Patience(Deadline.after(settings.limits.pull_seconds), cancelled=pull)
         course.progress.enter(Stage.VERIFY)
         # (2) The owner's signature policy; (3) manifest, signature, configuration, by the name asked for.
         policy = _signature_policy(settings, session)
         registry = self._open_registry(session, patience=patience)
         signatures = self._open_registry.signatures(session, patience=patience)
-        waking = course.cancellation.waking
-        with closing(registry), closing(signatures), waking(registry.interrupt), waking(signatures.interrupt):
+        with (
+            closing(registry),
+            closing(signatures),
+            pull.waking(registry.interrupt),
+            pull.waking(signatures.interrupt),
+            course.cancellation.waking(pull.cancel),
+        ):
             image = verify_image(
                 reference,
                 manifest_digest=Digest.parse(request.manifest_digest) if request.manifest_digest else None,
@@ -133,7 +140,7 @@ class ImagePipeline:
                 _key_ring(settings, session),
                 settings.limits,
                 patience,
-                interrupt=registry.interrupt,
+                interrupt=pull.cancel,
                 look=ProgressLog(self._log, request, course.progress).look,
             )
             directory, fdk, manifest_sha256 = self._seal(request, image, work, course.progress)

@@ -115,8 +115,7 @@ class SealedImageWriter:
                 self._seal_layer(place, blob, chunks)
                 with _explained():
                     sealed = blob.finish()
-            with self._while_open():
-                self._blobs[place] = sealed
+            self._keep(place, sealed)
             self._merger.finish(place, sealed.chunks)
 
     def finish(self) -> SealedImage:
@@ -167,6 +166,13 @@ class SealedImageWriter:
             self._count(blob.chunks - counted)
             counted = blob.chunks
         scanner.close()
+
+    def _keep(self, place: int, sealed: SealedBlob) -> None:
+        with ExitStack() as unless_kept:
+            unless_kept.callback(sealed.key.wipe)
+            with self._while_open():
+                self._blobs[place] = sealed
+            unless_kept.pop_all()
 
     def _require_affordable(self, entries: list[TarEntry]) -> None:
         self._entries.count(len(entries))
