@@ -107,6 +107,7 @@ def test_an_image_is_rewrapped_in_place(run):
         (("encrypt", "app", "oci:x", *TO, "--platform", "linux"), 65, "platform-invalid"),
         (("encrypt", "none.example/a:b", "oci:x", *TO), 69, "registry-proxy-failed"),
         (("encrypt", "app", "oci-archive:", *TO), 65, "image-place-invalid"),
+        (("encrypt", "app", "docker-archive:x.tar", *TO), 65, "image-place-unfit"),
         (("copy", "app", "docker-archive:x:NO NAME"), 65, "reference-invalid"),
         (("decrypt", "app", "oci:x", "--key", "image.key"), 65, "image-not-encrypted"),
     ],

@@ -185,6 +185,27 @@ def test_a_layer_that_was_damaged_is_not_encrypted(world, plain):
     assert not (world.directory / "out-0").exists()
 
 
+@pytest.mark.parametrize("compression", [Compression.GZIP, Compression.ZSTD])
+@pytest.mark.parametrize("keys", ["fresh", "derived"])
+def test_plain_layers_are_compressed_on_demand(world, tmp_path, compression, keys):
+    plain = ImageLayout.create(tmp_path / "p")
+    image_in(plain, compression=Compression.NONE)
+    request = steady(world) if keys == "derived" else Encryption((world.key,))
+    encrypted, done = world.run(encrypt, plain, dataclasses.replace(request, compress=compression))
+    assert done.layer_bytes < sum(layer.size for layer in manifest_of(plain).layers)
+    assert {layer.media_type for layer in manifest_of(encrypted).layers} == {
+        f"application/vnd.oci.image.layer.v1.tar+{compression}+encrypted"
+    }
+    back, _ = world.decrypt(encrypted)
+    assert manifest_of(back).config.digest == manifest_of(plain).config.digest
+    assert manifest_of(back).layers[0].media_type.endswith(f"+{compression}")
+
+
+def test_compressed_layers_stay_as_they_are(world, plain):
+    encrypted, _ = world.encrypt(plain, compress=Compression.ZSTD)
+    assert world.decrypt(encrypted)[0].find().digest == plain.find().digest
+
+
 def steady(world):
     keys, recipients = deterministic((world.key,))
     return Encryption(recipients, keys=keys)

@@ -10,11 +10,11 @@ what the layers hide.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, Stage
-from enclave_cc.formats.oci.media_types import OCI_INDEX, OCI_MANIFEST, LayerMediaType
+from enclave_cc.formats.oci.media_types import OCI_INDEX, OCI_MANIFEST, Compression, LayerMediaType
 from enclave_cc.formats.ocicrypt.layer_cipher import PrivateOptions
 from enclave_cc.formats.ocicrypt.wrapping import wrapped_annotations
 from enclave_cc.tenant.encryption_label import add_label
@@ -41,14 +41,22 @@ if TYPE_CHECKING:
     from enclave_cc.tenant.manifest_edit import Members
     from enclave_cc.tenant.places.ports import ImageReader, ImageWriter
 
+# Decrypting gets these back by taking the suffix away, so they need no note.
+_KEPT_BY_SUFFIX: Final = frozenset(str(LayerMediaType(each, encrypted=False)) for each in Compression)
+
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """What is asked for: who shall be able to open the image, which platforms, and where keys come from."""
+    """
+    What is asked for: who shall be able to open the image, which platforms, and where keys come from.
+
+    Layers that are not compressed are compressed first, if ``compress`` says how.
+    """
 
     recipients: Sequence[Recipient]
     platforms: Sequence[Platform] = ()
     keys: LayerKeySource = field(default_factory=FreshKeys)
+    compress: Compression = Compression.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ def encrypt(
     for layer in found.layers:
         _require_plain(layer)
     _require_usable(request.recipients)
-    encryption = LayerEncryption(reader, writer, request.recipients, request.keys, work)
+    encryption = LayerEncryption(reader, writer, request, work)
     done = work.each(encryption.encrypt, found.layers)
     layers = {plain.digest: layer for plain, layer in zip(found.layers, done, strict=True)}
     noted = _Noting(writer)
@@ -153,9 +161,8 @@ def _write_image(
 
 
 def _replace_layer(members: Members, plain: Descriptor, encrypted: EncryptedLayer) -> None:
-    compression = layer_type(plain).compression
-    media_type = str(LayerMediaType(compression, encrypted=True))
-    if plain.media_type == str(LayerMediaType(compression, encrypted=False)):
+    media_type = str(LayerMediaType(encrypted.compression, encrypted=True))
+    if plain.media_type in _KEPT_BY_SUFFIX or encrypted.compression is not layer_type(plain).compression:
         members["mediaType"] = media_type
     else:
         set_type(members, media_type, plain.media_type)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from enclave_cc.core.digest import Digest
+from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.ocicrypt.layer_cipher import PUBLIC_OPTIONS_ANNOTATION, LayerEncryptor
 from enclave_cc.formats.ocicrypt.wrapping import wrapped_annotations
 from enclave_cc.image.channel import in_thread
+from enclave_cc.tenant.compressing import compressed
+from enclave_cc.tenant.images import layer_type
 from enclave_cc.tenant.places.files import read_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from enclave_cc.core.digest import Digest
     from enclave_cc.formats.oci.descriptor import Descriptor
-    from enclave_cc.formats.ocicrypt.layer_cipher import PrivateOptions
-    from enclave_cc.formats.ocicrypt.wrapping import Recipient
-    from enclave_cc.tenant.layer_keys import LayerKeySource
+    from enclave_cc.tenant.encryption import Encryption
     from enclave_cc.tenant.places.ports import ImageReader, ImageWriter
     from enclave_cc.tenant.work import Work
 
@@ -34,6 +36,7 @@ class EncryptedLayer:
     digest: Digest
     size: int
     annotations: Mapping[str, str]
+    compression: Compression
 
 
 class LayerEncryption:
@@ -43,42 +46,59 @@ class LayerEncryption:
         self,
         reader: ImageReader,
         writer: ImageWriter,
-        recipients: Sequence[Recipient],
-        keys: LayerKeySource,
+        request: Encryption,
         work: Work,
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._recipients = recipients
-        self._keys = keys
+        self._recipients = request.recipients
+        self._keys = request.keys
+        self._compress = request.compress
         self._work = work
 
     def encrypt(self, layer: Descriptor) -> EncryptedLayer:
         """Encrypt a layer; raise ``RefusedError`` (digest-mismatch) if its bytes are others."""
-        options = self._keys.options(layer.digest)
+        compression = layer_type(layer).compression
+        if compression is Compression.NONE and self._compress is not Compression.NONE:
+            return self._spooled(layer, self._compress)
+        if self._keys.needs_checked_input:
+            return self._spooled(layer, compression)
+        return self._stream(self._plain(layer), layer.digest, layer.size, compression)
+
+    def _spooled(self, layer: Descriptor, compression: Compression) -> EncryptedLayer:
+        """
+        Encrypt from a file without a name, after the layer was compared with its digest.
+
+        A derived key is for one stream only, so it must not meet the first byte of another; and what is
+        compressed here has a digest only at its end.
+        """
+        same = compression is layer_type(layer).compression
+        chunks = self._plain(layer) if same else compressed(self._plain(layer), compression)
+        digest, size = hashlib.sha256(), 0
+        with tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES) as spool:
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                spool.write(chunk)
+            spool.seek(0)
+            plain = layer.digest if same else Digest("sha256", digest.hexdigest())
+            return self._stream(read_chunks(spool), plain, size, compression)
+
+    def _stream(
+        self, plain: Iterator[bytes], digest: Digest, size: int, compression: Compression
+    ) -> EncryptedLayer:
+        options = self._keys.options(digest)
         try:
-            return self._encrypt(layer, options)
+            encryptor = LayerEncryptor(options)
+            with closing(in_thread(plain, name="layer-read")) as chunks:
+                stored, stored_size = self._writer.add_blob(map(encryptor.update, chunks), size)
+            annotations = {
+                PUBLIC_OPTIONS_ANNOTATION: encryptor.finish().encode(),
+                **wrapped_annotations(options, self._recipients),
+            }
+            return EncryptedLayer(stored, stored_size, annotations, compression)
         finally:
             options.symkey.wipe()
 
-    def _encrypt(self, layer: Descriptor, options: PrivateOptions) -> EncryptedLayer:
-        encryptor = LayerEncryptor(options)
-        plain = self._checked_first(layer) if self._keys.needs_checked_input else self._plain(layer)
-        with closing(in_thread(plain, name="layer-read")) as chunks:
-            digest, size = self._writer.add_blob(map(encryptor.update, chunks), layer.size)
-        annotations = {
-            PUBLIC_OPTIONS_ANNOTATION: encryptor.finish().encode(),
-            **wrapped_annotations(options, self._recipients),
-        }
-        return EncryptedLayer(digest, size, annotations)
-
     def _plain(self, layer: Descriptor) -> Iterator[bytes]:
         return self._work.stream(str(layer.digest), self._reader.open_blob(layer), layer.size)
-
-    def _checked_first(self, layer: Descriptor) -> Iterator[bytes]:
-        """Hand the first byte on after the last one was compared: a derived key is for this stream only."""
-        with tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES) as spool:
-            for chunk in self._plain(layer):
-                spool.write(chunk)
-            spool.seek(0)
-            yield from read_chunks(spool)

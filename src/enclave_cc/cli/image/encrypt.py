@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -14,10 +15,13 @@ from enclave_cc.cli.image.signing_options import SigningOptions
 from enclave_cc.cli.image.talk import say
 from enclave_cc.cli.options import DEFAULT_ADMIN, AdminOption, OutputOption
 from enclave_cc.cli.output import Output
+from enclave_cc.core.errors import InvalidInputError, Stage
+from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.tenant.encryption import Encryption
 from enclave_cc.tenant.encryption import encrypt as encrypt_between
 from enclave_cc.tenant.just_written import JustWritten
 from enclave_cc.tenant.layer_keys import deterministic as deterministic_keys
+from enclave_cc.tenant.places.names import Place, PlaceKind
 from enclave_cc.tenant.platforms import parse_platform
 
 if TYPE_CHECKING:
@@ -50,6 +54,10 @@ def encrypt(
             negative="",
         ),
     ] = False,
+    compress: Annotated[
+        Compression,
+        Parameter(help="Compress layers that are not, such as those of `docker save`.", negative=""),
+    ] = Compression.NONE,
     signing: SigningOptions = _UNSIGNED,
     output: OutputOption = Output.TEXT,
     registry: RegistryOptions = _REGISTRY,
@@ -65,9 +73,10 @@ def encrypt(
     --key keys/image.key --key-id kbs:///team/keys/app --recipient jwe:colleague.pem`
     """
     platforms = tuple(map(parse_platform, platform))
+    _require_fit(target)
     signer = signing.load(target)
     recipients = to.recipients(keyprovider_config, create_in=admin if create_key else None)
-    request = _request(recipients, platforms, steady=deterministic)
+    request = replace(_request(recipients, platforms, steady=deterministic), compress=compress)
     with transferring(source, target, registry, progress) as transfer:
         done = encrypt_between(transfer.reader, transfer.writer, request, transfer.work)
         if signer is not None:
@@ -78,6 +87,17 @@ def encrypt(
     show_written(
         target, done.descriptor, output, images=done.images, layers=done.layers, layer_bytes=done.layer_bytes
     )
+
+
+def _require_fit(target: str) -> None:
+    """Say before the work that a docker archive has no place for encrypted layers."""
+    if Place.parse(target).kind is PlaceKind.DOCKER_ARCHIVE:
+        raise InvalidInputError(
+            "image-place-unfit",
+            "a docker archive cannot hold this image",
+            stage=Stage.REQUEST,
+            detail="it has no place for a layer's encryption",
+        )
 
 
 def _request(recipients: Sequence[Recipient], platforms: tuple[Platform, ...], *, steady: bool) -> Encryption:
