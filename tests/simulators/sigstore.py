@@ -206,11 +206,18 @@ def tree_path(hashes_, index):
 
 
 class Log:
-    """A Rekor of version 1 with other people's entries around ours."""
+    """A Rekor with other people's entries around ours; of version 2 it states no time and has a name."""
 
     def __init__(self):
         self.key = new_key()
         self.offset = 5000
+        self.version = 1
+        self.kind = "dsse"
+        self.named = b""
+
+    @property
+    def log_id(self):
+        return self.named or key_id(self.key)
 
     def add(self, body, when, *, before=5, after=3):
         index = before
@@ -225,12 +232,15 @@ class Log:
         }
         promise = sign(self.key, json.dumps(entry, sort_keys=True, separators=(",", ":")).encode())
         kind = json.loads(body)
-        return {
-            "logIndex": str(self.offset + index),
-            "logId": {"keyId": b64(key_id(self.key))},
-            "kindVersion": {"kind": kind["kind"], "version": kind["apiVersion"]},
+        stated = {
             "integratedTime": str(entry["integratedTime"]),
             "inclusionPromise": {"signedEntryTimestamp": b64(promise)},
+        }
+        return {
+            "logIndex": str(self.offset + index),
+            "logId": {"keyId": b64(self.log_id)},
+            "kindVersion": {"kind": kind["kind"], "version": kind["apiVersion"]},
+            **(stated if self.version == 1 else {}),
             "inclusionProof": {
                 "logIndex": str(index),
                 "rootHash": b64(root),
@@ -244,7 +254,8 @@ class Log:
     def checkpoint(self, size, root, *, key=None, text=None):
         signer = key or self.key
         text = text or f"{ORIGIN}\n{size}\n{b64(root)}\n"
-        signature = b64(key_id(signer)[:4] + sign(signer, text.encode()))
+        hint = key_id(signer) if key else self.log_id
+        signature = b64(hint[:4] + sign(signer, text.encode()))
         return f"{text}\n\N{EM DASH} {ORIGIN.split(maxsplit=1)[0]} {signature}\n"
 
 
@@ -306,6 +317,8 @@ class SigstoreSimulator:
             },
         }
         body["spec"].update(bends.get("spec", {}))
+        if self.log.version == 2:
+            body = self._second_version(statement, pae, signature, certificate)
         return {
             "mediaType": BUNDLE_TYPE,
             "verificationMaterial": {
@@ -318,6 +331,20 @@ class SigstoreSimulator:
                 "signatures": [{"sig": b64(signature)}],
             },
         }
+
+    def _second_version(self, statement, pae, signature, certificate):
+        """Write the entry as Rekor 2 does: DER in place of PEM, hashes in base64."""
+        raw = {"rawBytes": b64(certificate.public_bytes(Encoding.DER))}
+        signed = {"content": b64(signature), "verifier": {"keyDetails": "x", "x509Certificate": raw}}
+
+        def hashed(data):
+            return {"algorithm": "SHA2_256", "digest": b64(hashlib.sha256(data).digest())}
+
+        specs = {
+            "dsse": {"dsseV002": {"payloadHash": hashed(statement), "signatures": [signed]}},
+            "hashedrekord": {"hashedRekordV002": {"data": hashed(pae), "signature": signed}},
+        }
+        return {"apiVersion": "0.0.2", "kind": self.log.kind, "spec": specs[self.log.kind]}
 
     def sign_message(self, message, key=None):
         """Sign bytes; return signature, certificate and the log's entry of kind hashedrekord."""
@@ -365,6 +392,6 @@ def log_key(key, **valid_for):
     public = {
         "rawBytes": b64(spki(key)),
         "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-        "validFor": valid_for or {"start": "2025-01-01T00:00:00Z"},
+        "validFor": {"start": "2025-01-01T00:00:00Z", **valid_for},
     }
     return {"publicKey": public, "logId": {"keyId": b64(key_id(key))}}

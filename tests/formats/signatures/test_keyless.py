@@ -499,6 +499,14 @@ def test_a_bundle_bent_anywhere_never_gives_another_error(data):
 # --- vectors made by others
 
 
+# Who signed the vectors, in their own documentation.
+CONFORMANCE = SignerIdentity(
+    "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/"
+    ".github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main",
+    "https://token.actions.githubusercontent.com",
+)
+
+
 def _conformance(vectors):
     directory = vectors / "sigstore-conformance"
     if not directory.is_dir():
@@ -511,15 +519,32 @@ def _our_kind(path: Path) -> bool:
     return b"bundle.v0.3+json" in bundle or b"version=0.3" in bundle
 
 
-def test_bundles_made_to_be_refused_are_refused(vectors):
-    for path in sorted(_conformance(vectors).glob("*_fail")):
+def _cases(vectors, *, refused):
+    for path in sorted(_conformance(vectors).iterdir()):
         root, artifact = path / "trusted_root.json", path / "artifact"
-        if not root.exists() or (path / "key.pub").exists():
+        if path.name.endswith("_fail") is not refused or not root.exists() or (path / "key.pub").exists():
             continue
         message = artifact.read_bytes() if artifact.exists() else (path.parent / "a.txt").read_bytes()
+        yield path, root.read_bytes(), message
+
+
+def test_bundles_made_to_be_refused_are_refused(vectors):
+    for path, root, message in _cases(vectors, refused=True):
         try:
             found = parse_bundle((path / "bundle.sigstore.json").read_bytes(), artifact=message)
+            findings = list(verify_keyless(found, parse_trusted_root(root), CONFORMANCE))
         except InvalidInputError:
             continue
-        findings = verify_keyless(found, parse_trusted_root(root.read_bytes()), ASKED)
         assert any(one.outcome is Outcome.FAILED for one in findings), path.name
+
+
+def test_bundles_made_to_be_accepted_are_accepted(vectors):
+    seen = 0
+    for path, root, message in _cases(vectors, refused=False):
+        if not _our_kind(path):
+            continue
+        found = parse_bundle((path / "bundle.sigstore.json").read_bytes(), artifact=message)
+        findings = list(verify_keyless(found, parse_trusted_root(root), CONFORMANCE))
+        assert all(one.outcome is Outcome.PASSED for one in findings), path.name
+        seen += 1
+    assert seen

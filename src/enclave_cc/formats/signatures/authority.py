@@ -62,7 +62,7 @@ def verify_chain(
     ``offered`` are intermediates that came with the signature: untrusted, like the leaf. Raises
     ``CertificateError``.
     """
-    _require_valid(leaf, when)
+    require_valid(leaf, when)
     for authority in authorities:
         if authority.covers(when):
             issuer = _issuer_in(leaf, authority, offered, when, purpose, depth=0)
@@ -103,14 +103,15 @@ def _may_issue(
 ) -> bool:
     try:
         child.verify_directly_issued_by(issuer)
-        _require_valid(issuer, when)
+        require_valid(issuer, when)
         _require_authority(issuer, purpose, depth)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return isinstance(child.signature_hash_algorithm, _HASHES)
 
 
-def _require_valid(certificate: x509.Certificate, when: dt.datetime) -> None:
+def require_valid(certificate: x509.Certificate, when: dt.datetime) -> None:
+    """Raise ``CertificateError`` for a time outside of a certificate's validity."""
     if not certificate.not_valid_before_utc <= when <= certificate.not_valid_after_utc:
         raise CertificateError("the certificate was not valid when it signed")
 

@@ -95,6 +95,14 @@ def extensions_of(parsed: x509.Certificate) -> x509.Extensions:
         raise CertificateError("malformed certificate extensions") from error
 
 
+def extended_purposes(parsed: x509.Certificate) -> list[x509.ObjectIdentifier]:
+    """List what a certificate is for, nothing if it does not say."""
+    try:
+        return list(extensions_of(parsed).get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return []
+
+
 def is_authority(extensions: x509.Extensions) -> bool:
     """Tell whether a certificate may issue others."""
     try:

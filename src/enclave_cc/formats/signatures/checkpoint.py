@@ -30,13 +30,13 @@ class Checkpoint:
     root_hash: bytes
 
 
-def verify(note: str, key: PublicKey) -> Checkpoint:
+def verify(note: str, key: PublicKey, *, log_id: bytes) -> Checkpoint:
     """
     Read a checkpoint that a log signed; raise ``ValueError`` otherwise.
 
     The text ends with an empty line; after it stand signatures, of which one has to be the log's. Others
-    (witnesses) are not looked at. Keys are known by their hash: Rekor signs under a shorter name than its
-    origin line has.
+    (witnesses) are not looked at. Keys are known by the first bytes of the log's id: Rekor 1 signs under a
+    shorter name than its origin line has.
     """
     if len(note) > _MAX_CHARS:
         raise ValueError("a checkpoint that is too long")
@@ -46,7 +46,7 @@ def verify(note: str, key: PublicKey) -> Checkpoint:
     origin, *rest = text.split("\n")
     signed = (text + "\n").encode("utf-8")
     if not any(
-        hint == key.key_id[:_KEY_HASH_BYTES] and key.has_signed(signed, signature)
+        hint == log_id[:_KEY_HASH_BYTES] and key.has_signed(signed, signature)
         for hint, signature in _signatures(signatures)
     ):
         raise ValueError("the checkpoint is not signed by the log")

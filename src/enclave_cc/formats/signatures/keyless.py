@@ -18,6 +18,7 @@ from enclave_cc.formats.signatures import sct
 from enclave_cc.formats.signatures.authority import verify_chain
 from enclave_cc.formats.signatures.certificate import CertificateError, SigningCertificate, load
 from enclave_cc.formats.signatures.rekor import LogError, verify_entry
+from enclave_cc.formats.signatures.timestamp import TimeStamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +49,10 @@ def verify_keyless(found: DetachedSignature, root: TrustRoot, signer: SignerIden
     Verify a signature by a certificate; yield the finding of each step, ending with the first that failed.
 
     (1) The certificate has Fulcio's profile: for signing code, one identity, one issuer of identities.
-    (2) A pinned log saw this signature by this certificate, and states when: ``rekor.verify_entry``.
-    (3) At that time the certificate was valid and issued by a pinned authority: ``authority.verify_chain``.
+    (2) A pinned log saw this signature by this certificate: ``rekor.verify_entry``. It or a pinned authority
+        for time stamps states when: ``timestamp.TimeStamp.verify``.
+    (3) At every such time the certificate was valid and issued by a pinned authority:
+        ``authority.verify_chain``.
     (4) A pinned log of certificates promised the certificate, where the trust root has such logs.
     (5) The certificate's identity is the one asked for, (6) vouched for by the issuer asked for.
     (7) The certificate's key made the signature.
@@ -60,22 +63,17 @@ def verify_keyless(found: DetachedSignature, root: TrustRoot, signer: SignerIden
     except CertificateError as error:
         yield _failed(CERTIFICATE_RULE, "a signing certificate of Fulcio's profile", error)
         return
-    # (2) The log, and the time it vouches for.
+    # (2) The log, and the times that it and pinned authorities vouch for.
     try:
-        when = _logged_at(found, certificate, root)
+        times = _times(found, certificate, root)
     except LogError as error:
         yield _failed(LOG_RULE, "an entry with its time in a pinned log", error)
         return
-    yield Finding(LOG_RULE, Outcome.PASSED, "an entry with its time in a pinned log", when.isoformat())
-    # (3) The chain at that time.
+    shown = ", ".join(when.isoformat() for when in times)
+    yield Finding(LOG_RULE, Outcome.PASSED, "an entry with its time in a pinned log", shown)
+    # (3) The chain at each of them.
     try:
-        issuer = verify_chain(
-            certificate.parsed,
-            root.authorities,
-            when=when,
-            purpose=ExtendedKeyUsageOID.CODE_SIGNING,
-            offered=offered,
-        )
+        issuer = _issuer(certificate, offered, root, times)
     except CertificateError as error:
         yield _failed(CERTIFICATE_RULE, "a certificate of a pinned authority, valid when it signed", error)
         return
@@ -103,19 +101,54 @@ def _certificates(found: DetachedSignature) -> tuple[SigningCertificate, tuple[x
     return SigningCertificate.from_der(first), tuple(load(data) for data in offered)
 
 
-def _logged_at(found: DetachedSignature, certificate: SigningCertificate, root: TrustRoot) -> dt.datetime:
-    """Return the time of the first entry that proves what it has to; raise the first one's ``LogError``."""
+def _times(
+    found: DetachedSignature, certificate: SigningCertificate, root: TrustRoot
+) -> tuple[dt.datetime, ...]:
+    """Return all times that were proven, one at least; raise ``LogError``."""
+    stamped = _stamped(found, root)
+    seconds = int(stamped[0].timestamp()) if stamped else None
     problem: LogError | None = None
     for entry in found.log_entries:
         try:
-            stated = verify_entry(entry, found, certificate.pem, root.logs)
+            stated = verify_entry(entry, found, certificate.pem, root.logs, stamped=seconds)
         except LogError as error:
             problem = problem or error
             continue
-        if stated is not None:
-            return dt.datetime.fromtimestamp(stated, tz=dt.UTC)
-        problem = problem or LogError("the log states no time that it signed")
+        promised = () if stated is None else (dt.datetime.fromtimestamp(stated, tz=dt.UTC),)
+        if times := (*promised, *stamped):
+            return times
+        problem = problem or LogError("neither the log nor a pinned authority states the time")
     raise problem or LogError("there is no log entry")
+
+
+def _stamped(found: DetachedSignature, root: TrustRoot) -> tuple[dt.datetime, ...]:
+    """Return the times of time stamps that count; others prove nothing, and hide nothing."""
+    times = []
+    for data in found.timestamps:
+        try:
+            times.append(TimeStamp.parse(data).verify(found.signature, root.timestamp_authorities))
+        except ValueError:
+            continue
+    return tuple(times)
+
+
+def _issuer(
+    certificate: SigningCertificate,
+    offered: tuple[x509.Certificate, ...],
+    root: TrustRoot,
+    times: tuple[dt.datetime, ...],
+) -> x509.Certificate:
+    issuers = [
+        verify_chain(
+            certificate.parsed,
+            root.authorities,
+            when=when,
+            purpose=ExtendedKeyUsageOID.CODE_SIGNING,
+            offered=offered,
+        )
+        for when in times
+    ]
+    return issuers[0]
 
 
 def _certificate_log(certificate: x509.Certificate, issuer: x509.Certificate, root: TrustRoot) -> Finding:

@@ -1,5 +1,5 @@
 """
-Entries of a Rekor v1 transparency log, and what they prove offline.
+Entries of a Rekor transparency log, version 1 or 2, and what they prove offline.
 
 An entry proves that the log saw a signature: by the log's promise (SET, a signature over the entry with
 its time), by an inclusion proof up to a signed checkpoint, or by both. It means something only if
@@ -43,7 +43,7 @@ class InclusionProof:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """An entry as it was found; ``log_id`` is the SHA-256 of the log's public key."""
+    """An entry as it was found; ``integrated_time`` is zero where the log states none."""
 
     log_id: bytes
     log_index: int
@@ -55,11 +55,21 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class LogKey:
-    """A pinned log: its key and, in seconds, the time in which it was in use."""
+    """
+    A pinned log: its key and, in seconds, the time in which it was in use.
+
+    ``named`` is what it calls itself in entries and checkpoints, if that is not the SHA-256 of its key.
+    """
 
     key: PublicKey
     start: int = 0
     end: int | None = None
+    named: bytes = b""
+
+    @property
+    def log_id(self) -> bytes:
+        """Return what entries name the log by."""
+        return self.named or self.key.key_id
 
     def covers(self, when: int) -> bool:
         """Tell whether the log was in use at a time."""
@@ -67,12 +77,19 @@ class LogKey:
 
 
 def verify_entry(
-    entry: LogEntry, found: DetachedSignature, signer_pem: bytes, logs: Collection[LogKey]
+    entry: LogEntry,
+    found: DetachedSignature,
+    signer_pem: bytes,
+    logs: Collection[LogKey],
+    *,
+    stamped: int | None = None,
 ) -> int | None:
     """
     Verify that a pinned log saw this signature; return the time it vouches for, None without one.
 
-    (1) The log is pinned and was in use at the time it states.
+    ``stamped`` is a time that somebody else vouches for: a log of version 2 states none.
+
+    (1) The log is pinned and was in use at the time.
     (2) It promised the entry with its time (SET), and the promise verifies where there is one.
     (3) The entry is in its tree, up to a checkpoint that it signed, where there is a proof.
     (4) One of both is there.
@@ -80,8 +97,8 @@ def verify_entry(
 
     Raises ``LogError``.
     """
-    # (1) rekor-types: the log id is the SHA-256 of its SubjectPublicKeyInfo.
-    log = _pinned(entry, logs)
+    # (1) The log.
+    log = _pinned(entry, logs, entry.integrated_time or stamped)
     # (4) Something proves it.
     if not entry.promise and entry.proof is None:
         raise LogError("the log entry has neither a promise nor a proof")
@@ -91,7 +108,7 @@ def verify_entry(
     try:
         # (3) The tree.
         if entry.proof is not None:
-            _verify_inclusion(entry, entry.proof, log.key)
+            _verify_inclusion(entry, entry.proof, log)
         # (5) What the entry is about.
         rekor_body.verify_about(entry.body, found, signer_pem)
     except ValueError as error:
@@ -99,10 +116,12 @@ def verify_entry(
     return entry.integrated_time if entry.promise else None
 
 
-def _pinned(entry: LogEntry, logs: Collection[LogKey]) -> LogKey:
+def _pinned(entry: LogEntry, logs: Collection[LogKey], when: int | None) -> LogKey:
     for log in logs:
-        if log.key.key_id == entry.log_id:
-            if not log.covers(entry.integrated_time):
+        if log.log_id == entry.log_id:
+            if when is None:
+                raise LogError("neither the log nor a pinned authority states the time")
+            if not log.covers(when):
                 raise LogError("the log was not in use at the time of the entry")
             return log
     raise LogError("the entry is of a log that is not pinned")
@@ -120,9 +139,9 @@ def promised_bytes(entry: LogEntry) -> bytes:
     )
 
 
-def _verify_inclusion(entry: LogEntry, proof: InclusionProof, key: PublicKey) -> None:
+def _verify_inclusion(entry: LogEntry, proof: InclusionProof, log: LogKey) -> None:
     """RFC 6962, 2.1.1, and the C2SP's tlog-checkpoint: the path leads to a root that the log signed."""
-    signed = checkpoint.verify(proof.checkpoint, key)
+    signed = checkpoint.verify(proof.checkpoint, log.key, log_id=log.log_id)
     if (signed.size, signed.root_hash) != (proof.tree_size, proof.root_hash):
         raise ValueError("the checkpoint is of another tree than the proof")
     root = merkle.root_from_path(

@@ -56,7 +56,7 @@ def _is_pinned(
     milliseconds = _milliseconds(timestamp.timestamp)
     message = signed_bytes(signed, issuer, milliseconds=milliseconds, extensions=timestamp.extension_bytes)
     return any(
-        log.key.key_id == timestamp.log_id
+        log.log_id == timestamp.log_id
         and log.covers(milliseconds // 1000)
         and log.key.has_signed(message, timestamp.signature)
         for log in logs

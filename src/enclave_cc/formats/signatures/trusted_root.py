@@ -98,14 +98,19 @@ def _logs(fields: Fields, name: str) -> Iterator[LogKey]:
         key = entry.object("publicKey")
         key.only("rawBytes", "keyDetails", "validFor")
         start, end = _valid_for(key)
+        if start is None:
+            raise key.error("validFor", "has no start")
         der = decode_base64(key.text("rawBytes"), "rawBytes")
         try:
             public = PublicKey.from_der(der)
         except ValueError:
             continue
+        log_id = entry.object("logId")
+        log_id.only("keyId")
         yield LogKey(
             public,
-            start=0 if start is None else int(start.timestamp()),
+            named=decode_base64(log_id.text("keyId", default=""), "logId"),
+            start=int(start.timestamp()),
             end=None if end is None else int(end.timestamp()),
         )
 
