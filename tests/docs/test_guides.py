@@ -155,6 +155,12 @@ def test_every_command_says_what_it_does(command):
     assert not leaf or "Example:" in text
 
 
+def test_the_overview_has_a_line_for_each_command():
+    text = subprocess.run([PROGRAMS / "enclave-cc"], capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^  ([a-z]+) +\S.*$", text, re.MULTILINE)
+    assert set(rows) == {command[0] for command in COMMANDS} | {"completion"}
+
+
 def test_the_list_of_commands_is_the_tree():
     app = build_app()
     names = {name for name in app if not name.startswith("-")} - {"completion"}

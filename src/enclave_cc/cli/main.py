@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from cyclopts import App, CycloptsError
-
 from enclave_cc import __version__
-from enclave_cc.cli.failure import report_failure
-from enclave_cc.cli.image.app import image_app
-from enclave_cc.core.errors import EnclaveCcError
+from enclave_cc.cli.output import show
+from enclave_cc.cli.overview import overview
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cyclopts import App
 
 # Name, where it lives, and what the top-level help says about it. Loaded when asked for.
 _TREE: Final = (
@@ -31,6 +30,7 @@ _TREE: Final = (
     ("node", "enclave_cc.cli.node:app", "Run the node's services."),
     ("bundle", "enclave_cc.cli.bundle:app", "Build what runs inside enclaves."),
     ("measure", "enclave_cc.cli.bundle:measure", "Say what an enclave will measure."),
+    ("completion", "enclave_cc.cli.completion:completion", "Install shell completion for this application."),
     ("explain", "enclave_cc.cli.explain:explain", "Say why the broker refused a request."),
 )
 
@@ -78,7 +78,12 @@ _EPILOGUE: Final = (
     "Exit status: 0 done, 64 wrong usage, 65 bad input, 69 a peer is unavailable, "
     "70 internal fault, 77 refused; 1 checked, and the answer is no."
 )
+_ABOUT: Final = "Confidential containers in enclaves, on stock containerd and runc."
+_IMAGE_SUMMARY: Final = "Encrypt, sign, copy, inspect and check images."
 _USAGE_STATUS: Final = 64
+_INTERRUPTED_STATUS: Final = 130
+# What asks for the list of commands and for nothing else.
+_OVERVIEW: Final[tuple[list[str], ...]] = ([], ["--help"], ["-h"])
 
 
 def build_app(arguments: Sequence[str] = ()) -> App:
@@ -87,39 +92,53 @@ def build_app(arguments: Sequence[str] = ()) -> App:
 
     Summaries stand for commands that are not loaded; the one that ``arguments`` choose speaks for itself.
     """
+    from cyclopts import App  # noqa: PLC0415  # the list of commands does without, and is quicker
+
+    from enclave_cc.cli.image.app import image_app  # noqa: PLC0415  # as above
+
     words = [argument for argument in arguments if not argument.startswith("-")]
     chosen, below = [*words, "", ""][:2]
     app = App(
         name="enclave-cc",
-        help="Confidential containers in enclaves, on stock containerd and runc.",
+        help=_ABOUT,
         help_epilogue=_EPILOGUE,
-        # Markdown takes a library that is slow to load, which a list of commands does not need.
-        help_format="markdown" if words else "plaintext",
         version=__version__,
         result_action="return_value",
     )
     for name, target, summary in _TREE:
         app.command(target, name=name, help=None if name == chosen else summary)
     app.command(image_app(below if chosen == "image" else ""))
-    app.register_install_completion_command(name="completion", add_to_startup=False)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given in _OVERVIEW:
+        commands = [(name, summary) for name, _, summary in _TREE]
+        show(overview(_ABOUT, [*commands, ("image", _IMAGE_SUMMARY)], _EPILOGUE))
+        sys.exit(0)
+    sys.exit(_run(given))
+
+
+def _run(given: list[str]) -> int:
+    from cyclopts import CycloptsError  # noqa: PLC0415  # as in ``build_app``
+
+    from enclave_cc.cli.failure import report_failure  # noqa: PLC0415  # as above
+    from enclave_cc.core.errors import EnclaveCcError  # noqa: PLC0415  # as above
+
     if "--help" not in given:
         _prepare_log()
     try:
         result = build_app(given)(given, exit_on_error=False)
     except EnclaveCcError as error:
-        sys.exit(report_failure(error))
+        return report_failure(error)
     except CycloptsError:
         # cyclopts has said what is wrong already.
-        sys.exit(_USAGE_STATUS)
+        return _USAGE_STATUS
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(result if isinstance(result, int) else 0)
+        return _INTERRUPTED_STATUS
+    return result if isinstance(result, int) else 0
 
 
 def _prepare_log() -> None:
