@@ -43,7 +43,7 @@ RATIO_FREE_BYTES: Final = 64 << 20
 PULL_SECONDS: Final = 3600
 # Bytes of a layer up to this size are authenticated as a whole before the first one is used; all layers that
 # are opened at the same time share it. With it an agent stays inside 100 MB.
-SPOOL_BYTES: Final = 32 << 20
+SPOOL_BYTES: Final = 24 << 20
 
 _TEBIBYTE: Final = 1 << 40
 # The greatest value of each setting: what the formats, the sealed image (2 TiB) and memory allow.

@@ -101,7 +101,12 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path):
+def pull_seconds():
+    return 30
+
+
+@pytest.fixture
+def node(tmp_path, pull_seconds):
     with running_registry() as registry:
         layout = ImageLayout.create(tmp_path / "layout")
         tars = [LayerBuilder().file(f"file{number}", os.urandom(400_000)).tar() for number in range(3)]
@@ -112,7 +117,7 @@ def node(tmp_path):
         settings = OwnerSettings(
             insecure_accept_unsigned=True,
             insecure_http_registries=(registry.host,),
-            limits=Limits(pull_seconds=30),
+            limits=Limits(pull_seconds=pull_seconds),
         )
         (tmp_path / "sealed").mkdir()
         refusals, events = Refusals(), io.StringIO()
@@ -152,6 +157,18 @@ def test_discarding_ends_a_pull_from_a_silent_registry_within_a_second(node, aft
     assert caught.value.code == "cancelled"
     assert node.refusals.codes == []
     node.preparations.close()
+    assert node.leftovers() == []
+
+
+@pytest.mark.parametrize("pull_seconds", [1])
+def test_the_owner_says_how_long_a_pull_may_take(node):
+    node.registry.stalls_after = 1000
+    begun = time.monotonic()
+    with pytest.raises(UnavailableError) as caught:
+        node.preparations.prepare(node.request())
+    assert 0.9 < time.monotonic() - begun < 3
+    assert caught.value.code == "deadline-exceeded"
+    assert node.refusals.codes == ["deadline-exceeded"]
     assert node.leftovers() == []
 
 

@@ -144,7 +144,8 @@ def test_the_agent_says_who_it_is_and_answers_nonsense_without_harm(pod):
     with pytest.raises(EnclaveCcError):
         pod.prepare("c-spec", None)
     assert pod.call("Discard", container_id="nobody") == {}
-    assert pod.call("Status") == {"state": "serving", "pod_uid": pod.uid, "tee": "sgx-sim"}
+    who = {"state": "serving", "pod_uid": pod.uid, "tee": "sgx-sim"}
+    assert pod.call("Status") == {**who, "preparations": []}
 
 
 def test_a_pod_without_initdata_runs_no_image(world):
