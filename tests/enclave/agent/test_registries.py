@@ -8,7 +8,9 @@ from tests.simulators.memory_registry import MemoryResources
 from tests.simulators.proxy import running_proxy
 from tests.simulators.registry import running_registry
 
+from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, RefusedError, UnavailableError
+from enclave_cc.core.fields import FieldError
 from enclave_cc.enclave.agent.registries import RegistryOpener
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.owner_settings import OwnerSettings
@@ -109,3 +111,24 @@ def test_a_pull_ends_with_its_patience(simulator):
         registry.manifest(Reference.parse(f"{simulator.host}/team/app:1"), digest_or_tag="1")
     assert caught.value.code == "deadline-exceeded"
     registry.close()
+
+
+def test_simple_signatures_are_fetched_from_where_initdata_says(simulator):
+    image = {
+        "lookaside": {"registry.example/team": f"http://{simulator.host}/store"},
+        "insecure_http_registries": [simulator.host],
+    }
+    opener = RegistryOpener(OwnerSettings.parse({"image": image}))
+    store = opener.signatures(MemoryResources({}))
+    digest = Digest.of(b"manifest")
+    assert list(store.signatures(IMAGE, digest)) == []
+    assert simulator.paths("GET") == [f"/store/team/app@sha256={digest.hex}/signature-1"]
+    assert list(store.signatures(Reference.parse("other.example/app"), digest)) == []
+    assert len(simulator.requests) == 1
+    store.close()
+
+
+@pytest.mark.parametrize("address", ["http://signatures.example", "file:///var/lib", "https://"])
+def test_a_store_of_signatures_needs_a_safe_address(address):
+    with pytest.raises(FieldError):
+        OwnerSettings.parse({"image": {"lookaside": {"default": address}}})

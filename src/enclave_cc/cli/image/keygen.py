@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from enclave_cc.cli.image.files import create_private
+from enclave_cc.cli.image.passwords import password_from
 from enclave_cc.cli.output import show
-from enclave_cc.tenant.signing_key import generate_signing_key
+from enclave_cc.tenant.signing_key import SigningKey
 
 _KEY_BYTES = 32
 
 
-def keygen(directory: Path) -> None:
+def keygen(
+    directory: Path,
+    *,
+    encrypted: Annotated[
+        bool,
+        Parameter(
+            help="Encrypt `cosign.key` as cosign does, with COSIGN_PASSWORD or what you type.", negative=""
+        ),
+    ] = False,
+    password_file: Annotated[
+        Path | None, Parameter(help="File with the password to encrypt `cosign.key` with.")
+    ] = None,
+) -> None:
     """
     Make a layer-wrapping key and a cosign-compatible signing key.
 
@@ -21,12 +37,13 @@ def keygen(directory: Path) -> None:
 
     Example: `enclave-cc image keygen keys`
     """
+    password = password_from(password_file)() if encrypted or password_file is not None else None
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    private, public = generate_signing_key()
+    signing_key = SigningKey.generate()
     for name, data in (
         ("image.key", os.urandom(_KEY_BYTES)),
-        ("cosign.key", private),
-        ("cosign.pub", public),
+        ("cosign.key", signing_key.to_pem(password)),
+        ("cosign.pub", signing_key.public.to_pem()),
     ):
         with os.fdopen(create_private(directory / name), "wb") as file:
             file.write(data)
