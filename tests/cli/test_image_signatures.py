@@ -111,6 +111,14 @@ def test_what_makes_no_sense_is_bad_input(run, arguments):
     assert "what to do" in run(*arguments, status=65).err
 
 
+def test_an_archive_is_not_signed_in_place(run, tmp_path):
+    run("copy", "app", "oci-archive:app.tar")
+    before = (tmp_path / "app.tar").read_bytes()
+    shown = run("sign", "oci-archive:app.tar", "--repository", NAME, *KEYS, status=65).err
+    assert "image-place-invalid" in shown
+    assert (tmp_path / "app.tar").read_bytes() == before
+
+
 def test_signing_in_a_registry_needs_no_name(run):
     with running_registry() as registry:
         remote, plain = f"{registry.host}/team/app:v1", ("--insecure-http", registry.host)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import InvalidInputError, RefusedError
+from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.signatures.claim import MAX_PAYLOAD_BYTES, SignedClaim
@@ -39,7 +39,7 @@ def test_what_was_signed_verifies():
     private, public = generate_signing_key()
     payload = CLAIM.to_bytes()
     signature = SigningKey.load(private).sign(payload)
-    PublicKey.from_pem(public).verify(payload, signature)
+    assert PublicKey.from_pem(public).has_signed(payload, signature)
     assert SignedClaim.parse(payload) == CLAIM
 
 
@@ -51,17 +51,14 @@ def test_a_changed_payload_or_signature_does_not_verify(tamper):
     private, public = generate_signing_key()
     payload = CLAIM.to_bytes()
     signature = SigningKey.load(private).sign(payload)
-    with pytest.raises(RefusedError) as caught:
-        PublicKey.from_pem(public).verify(*tamper(payload, signature))
-    assert caught.value.code == "signature-key-refused"
+    assert not PublicKey.from_pem(public).has_signed(*tamper(payload, signature))
 
 
 def test_a_signature_by_another_key_does_not_verify():
     private, _ = generate_signing_key()
     _, public = generate_signing_key()
     payload = CLAIM.to_bytes()
-    with pytest.raises(RefusedError):
-        PublicKey.from_pem(public).verify(payload, SigningKey.load(private).sign(payload))
+    assert not PublicKey.from_pem(public).has_signed(payload, SigningKey.load(private).sign(payload))
 
 
 @pytest.mark.parametrize(
@@ -76,9 +73,8 @@ def test_a_signature_by_another_key_does_not_verify():
 )
 def test_other_kinds_of_keys_verify_too(key, options):
     public = PublicKey.from_pem(_public_pem(key))
-    public.verify(b"message", key.sign(b"message", *options))
-    with pytest.raises(RefusedError):
-        public.verify(b"another", key.sign(b"message", *options))
+    assert public.has_signed(b"message", key.sign(b"message", *options))
+    assert not public.has_signed(b"another", key.sign(b"message", *options))
 
 
 @pytest.mark.parametrize(
@@ -156,5 +152,4 @@ def test_a_signature_made_by_others_is_found_and_read(vectors):
     payload = (layout / "blobs" / "sha256" / layer.payload.digest.hex).read_bytes()
     assert SignedClaim.parse(payload) == SignedClaim(image.digest, "example.com/test/enc")
     _, another = generate_signing_key()
-    with pytest.raises(RefusedError):
-        PublicKey.from_pem(another).verify(payload, layer.signature)
+    assert not PublicKey.from_pem(another).has_signed(payload, layer.signature)

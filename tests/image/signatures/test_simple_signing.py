@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import json
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from pysequoia import Tsk, sign
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage, UnavailableError
 from enclave_cc.core.findings import Outcome
+from enclave_cc.formats.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from enclave_cc.formats.signatures.claim import PayloadType, SignedClaim
 
 KEY, OTHER = Tsk.generate("owner@team.example"), Tsk.generate("other@team.example")
@@ -165,3 +167,17 @@ def test_two_keyrings_are_one(owner):
     }
     owner.world.resources.resources.update(rings)
     owner.verify(owner.policy(keyData=None, keyPaths=list(rings)))
+
+
+def test_a_signature_over_the_index_covers_its_images(owner):
+    registry, reference = owner.world.registry, owner.world.reference
+    body = registry.manifests[reference.name, str(owner.digest)].body
+    child = {"mediaType": OCI_MANIFEST, "digest": str(owner.digest), "size": len(body)}
+    child["platform"] = {"os": "linux", "architecture": "amd64"}
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child]}).encode()
+    for tag in ("1", str(Digest.of(index))):
+        registry.put_manifest(reference, tag, index, OCI_INDEX)
+    image, owner.digest = owner.digest, Digest.of(index)
+    owner.sign()
+    assert owner.verify().manifest_digest == image
+    assert owner.store.calls == [str(image), str(owner.digest)]

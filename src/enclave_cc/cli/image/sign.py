@@ -15,7 +15,7 @@ from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output, show, show_json
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.tenant.places.names import Place
+from enclave_cc.tenant.places.names import Place, PlaceKind
 from enclave_cc.tenant.places.opening import open_reader, open_writer
 from enclave_cc.tenant.sign import BOTH_FORMS, SignatureForm, Signer
 from enclave_cc.tenant.signing_key import SigningKey
@@ -53,6 +53,7 @@ def sign(
 
     Example: `enclave-cc image sign app.enc --repository registry.example/team/app --key keys/cosign.key`
     """
+    _require_keeps_signatures(image)
     name = _repository(image, repository)
     signing_key = SigningKey.load(read(key), password_from(password_file))
     forms = BOTH_FORMS if form is FormChoice.BOTH else {SignatureForm(form.value)}
@@ -74,6 +75,15 @@ def sign(
         return
     for digest in signed:
         show(f"signed {digest} for {name.name}")
+
+
+def _require_keeps_signatures(image: str) -> None:
+    """Refuse archives: they are written as a whole, and what they held would be gone."""
+    kind = Place.parse(image).kind
+    if kind not in {PlaceKind.REGISTRY, PlaceKind.LAYOUT}:
+        raise InvalidInputError(
+            "image-place-invalid", "signatures cannot be added here", stage=Stage.REQUEST, detail=str(kind)
+        )
 
 
 def _repository(image: str, repository: str) -> Reference:

@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
+from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.signatures import ed25519ph
 
 MAX_KEY_BYTES: Final = 16 << 10
@@ -76,18 +76,6 @@ class PublicKey:
         except (InvalidSignature, ValueError):
             return False
         return True
-
-    def verify(self, message: bytes, signature: bytes) -> None:
-        """Raise ``RefusedError`` (signature-key-refused) unless the key's holder signed the message."""
-        try:
-            self._verify(message, signature)
-        except (InvalidSignature, ValueError) as error:
-            raise RefusedError(
-                "signature-key-refused",
-                "a signature was made by another key",
-                stage=Stage.VERIFY,
-                detail=self.fingerprint,
-            ) from error
 
     def _verify(self, message: bytes, signature: bytes) -> None:
         match self.key:
