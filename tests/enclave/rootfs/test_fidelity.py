@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import re
 import shutil
 import subprocess
 import tarfile
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.enclave.rootfs.snapshot import snapshot
+from tests.formats.tar.sparse_archives import END, FORMATS
 
 from enclave_cc.enclave.rootfs.backend import PREFERENCE, BackendSelector
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.tree import Tree
 from enclave_cc.formats.tar.scanner import TarScanner
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SIZES = [0, 1, 511, 512, 513, 4095, 4096, 4097, 65535, 65536, 65537, 1_100_000]
 CAPABILITY = "\x01\0\0\x02\0\x20\0\0" + "\0" * 12
@@ -127,14 +134,39 @@ def test_trees_look_as_gnu_tar_unpacks_them(*, tmp_path, seal, in_private_mounts
     in_private_mounts(body)
 
 
-def test_the_reference_checker_accepts_the_image(tmp_path):
+@pytest.mark.parametrize("seed", [7, 8])
+def test_the_reference_checker_accepts_the_image(tmp_path, seed):
+    require_checker()
+    check_and_extract(tmp_path, random_archive(seed, tarfile.PAX_FORMAT))
+
+
+@pytest.mark.parametrize("version", sorted(FORMATS))
+def test_the_reference_checker_extracts_sparse_files(tmp_path, version):
+    require_checker()
+    random_ = random.Random(version)
+    segments = [(0, 700), (1024, 512), (9000, 1), (20_480, 4096), (30_000, 12_288), (1 << 30, 5)]
+    data = random_.randbytes(sum(length for _, length in segments))
+    size = (1 << 30) + 100
+    extracted = check_and_extract(tmp_path, FORMATS[version](size, segments, data) + END)
+    (path,) = extracted.iterdir()
+    assert path.stat().st_size == size
+    with path.open("rb") as file:
+        for offset, length in segments:
+            # Zeros on either side show that nothing else of the archive does.
+            expected, data = data[:length] + bytes(3), data[length:]
+            assert os.pread(file.fileno(), length + 3, offset) == expected
+
+
+def require_checker() -> None:
     if not shutil.which("fsck.erofs"):
         pytest.skip("fsck.erofs is not installed")
     version = subprocess.run(["fsck.erofs", "-V"], capture_output=True, text=True, check=False)
-    number = (version.stdout + version.stderr).split()[-1]
-    if tuple(int(part) for part in number.split(".")[:2]) < (1, 7):
+    number = re.search(r"\d+\.\d+", version.stdout + version.stderr)[0]
+    if tuple(int(part) for part in number.split(".")) < (1, 7):
         pytest.skip(f"fsck.erofs {number} knows only blocks of a page: 1.7 is needed")
-    data = random_archive(7, tarfile.PAX_FORMAT)
+
+
+def check_and_extract(tmp_path: Path, data: bytes) -> Path:
     data += bytes(-len(data) % CHUNK_BYTES)
     tree, scanner = Tree(), TarScanner()
     tree.begin_layer(0)
@@ -142,4 +174,7 @@ def test_the_reference_checker_accepts_the_image(tmp_path):
         tree.add(entry)
     metadata = write_metadata(tree.root, data_bytes=len(data), align_bytes=CHUNK_BYTES)
     (tmp_path / "image").write_bytes(metadata + data)
-    subprocess.run(["fsck.erofs", tmp_path / "image"], check=True, capture_output=True)
+    target = tmp_path / "extracted"
+    command = ["fsck.erofs", f"--extract={target}", "--no-preserve", tmp_path / "image"]
+    subprocess.run(command, check=True, capture_output=True)
+    return target
