@@ -290,6 +290,17 @@ def test_a_signed_image_is_pushed_with_its_signatures(run, keys):
         run("verify", remote, "--key", "keys/cosign.pub", "--require-encrypted", *plain_http)
 
 
+def test_an_archive_comes_through_a_pipe(run, place):
+    """As in ``docker save app | enclave-cc image encrypt docker-archive:/dev/stdin …``."""
+    run("copy", "app", "docker-archive:saved.tar")
+    command = [PROGRAM, "image", "encrypt", "docker-archive:/dev/stdin", "oci:x", *TO, "--compress", "zstd"]
+    saved = (place / "saved.tar").read_bytes()
+    subprocess.run(command, input=saved, check=True, capture_output=True, cwd=place)
+    layout = ImageLayout.open(place / "x")
+    kinds = {layer.media_type for layer in layout.read_manifest(layout.find()).layers}
+    assert kinds == {"application/vnd.oci.image.layer.v1.tar+zstd+encrypted"}
+
+
 def test_an_image_that_will_not_run_is_an_answer(run, place):
     told = run("check", "app", status=1).out
     assert "WILL NOT RUN" in told

@@ -153,6 +153,10 @@ def test_a_layer_that_is_no_archive_will_not_unpack(world):
     assert world.rules(layer(), b"no tar" * 200) == {"layers.unpack"}
 
 
+def test_a_layer_that_grows_beyond_the_limit_is_named(world):
+    assert world.rules(layer(), LayerBuilder().file("zeros", bytes(80 << 20))) == {"limits.unpacked"}
+
+
 def test_a_damaged_layer_is_refused_as_pulling_would(world):
     layout = world.build(layer())
     damaged = layout.read_manifest(layout.find()).layers[0]

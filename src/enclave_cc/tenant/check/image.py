@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.core.errors import InvalidInputError
+from enclave_cc.core.errors import InvalidInputError, RefusedError
 from enclave_cc.core.fields import FieldError, Fields
 from enclave_cc.core.strict_json import loads
 from enclave_cc.formats.oci.image_config import MAX_CONFIG_BYTES, ImageConfig
@@ -144,6 +144,11 @@ def _check_layers(
             except (TarError, LayerError) as problem:
                 remedy = "build the layer with another tool"
                 return [error("layers.unpack", f"{layer.digest}: {problem}", remedy)]
+            except RefusedError as problem:
+                if problem.code != "image-limit-exceeded":
+                    raise
+                remedy = "make the layer smaller, or raise the limit in initdata"
+                return [error("limits.unpacked", f"{layer.digest}: {problem.summary}", remedy)]
         return [
             *ProgramCheck(tree, config, config.architecture).run(),
             *check_user(tree, config.user),
