@@ -30,6 +30,7 @@ from enclave_cc.formats.sealed.erofs_reader import MetadataReader
 from enclave_cc.formats.sealed.manifest import open_manifest
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.layer_key import KeyRing
+from enclave_cc.image.limits import DEFAULT_LIMITS
 from enclave_cc.image.pull import open_layer, verify_image
 
 REFERENCE = Reference.parse("registry.example/team/app:1")
@@ -38,6 +39,7 @@ KID = "kbs:///default/key/1"
 KEK = Secret(bytes(range(32)))
 OCI, DOCKER = "application/vnd.oci.image.", "application/vnd.docker."
 LAYER = OCI + "layer.v1.tar"
+LAYER_LIMIT = DEFAULT_LIMITS.layers
 AMD64 = {"os": "linux", "architecture": "amd64"}
 
 
@@ -293,6 +295,15 @@ def test_a_layer_that_occurs_twice_counts_each_time(tmp_path):
     a, b = publisher.both(LAYER + "+gzip", gzip.compress)
     publisher.image(a, b, a)
     assert pull(publisher, tmp_path / "image") == {**TREE, "a": "one"}
+
+
+def test_as_many_layers_as_the_limit_allows_are_one_tree(tmp_path):
+    publisher = Publisher()
+    tars = [tar(**{f"file{number}": str(number), "last": str(number)}) for number in range(LAYER_LIMIT)]
+    publisher.image(*((plain, publisher.blob(plain, LAYER)) for plain in tars))
+    found = pull(publisher, tmp_path / "image")
+    assert found["last"] == str(LAYER_LIMIT - 1)
+    assert len(found) == LAYER_LIMIT + 1
 
 
 # The blob of 32 bytes that Docker has always written for a layer without files.

@@ -289,6 +289,15 @@ def test_what_sparse_files_cost_is_bounded_over_all_layers():
         merge([sparse("a")], [sparse("b")], max_sparse_bytes=2 * cost - 1)
 
 
+def test_many_opaque_whiteouts_of_one_directory_take_no_longer_than_one():
+    # Looking through the directory for each of them would take hours.
+    count = 30_000
+    tree = merge([file("d/low")], [file(f"d/{number}") for number in range(count)])
+    for _ in range(count):
+        tree.add(file("d/.wh..wh..opq"))
+    assert len(listing(tree)) == count + 1
+
+
 def test_the_depth_of_paths_is_bounded():
     merge([file("a/b/c")], max_depth=2)
     with pytest.raises(LayerError, match="too deep"):

@@ -25,6 +25,7 @@ class Node:
         "mode",
         "mtime_ns",
         "mtime_s",
+        "pruned_in",
         "size",
         "stated_in",
         "target",
@@ -47,6 +48,8 @@ class Node:
         self.children: dict[bytes, Child] | None = {} if stat.S_ISDIR(mode) else None
         # The layer whose entry gave the attributes; a directory that a path merely implies has none.
         self.stated_in = -1
+        # The last layer that removed from a directory all that lower layers had put there.
+        self.pruned_in = -1
 
     def forget_attributes(self) -> None:
         """Become the directory that a path implies."""

@@ -13,6 +13,17 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
+from enclave_cc.formats.sealed.layer_path import (
+    MAX_NAME_BYTES,
+    META,
+    NO_NAMES,
+    OPAQUE,
+    WHITEOUT,
+    LayerError,
+    PathEscapesError,
+    is_plain,
+    split_path,
+)
 from enclave_cc.formats.sealed.node import IMPLICIT_DIRECTORY_MODE, Child, Node, directory_children
 from enclave_cc.formats.tar.chunked import MAX_SPARSE_BYTES
 from enclave_cc.formats.tar.entry import EntryKind
@@ -22,11 +33,12 @@ if TYPE_CHECKING:
 
     from enclave_cc.formats.tar.entry import TarEntry
 
+__all__ = ["LayerError", "PathEscapesError", "Tree", "TreeTooLargeError"]
+
 # About 1 KiB each; the largest public images have a few hundred thousand files.
 MAX_NODES: Final = 1_000_000
 # Names, targets and attributes of the whole tree, hidden ones included.
 MAX_TEXT_BYTES: Final = 256 << 20
-MAX_NAME_BYTES: Final = 255
 # Deeper paths cannot be opened by their name (PATH_MAX is 4096).
 MAX_DEPTH: Final = 2048
 _MAX_SYMLINKS: Final = 40
@@ -35,10 +47,6 @@ _MAX_TARGET_BYTES: Final = 4095
 _MAX_XATTRS_BYTES: Final = 128 << 10
 _XATTR_OVERHEAD_BYTES: Final = 8
 
-_WHITEOUT: Final = b".wh."
-_META: Final = b".wh..wh."
-_OPAQUE: Final = b".wh..wh..opq"
-_NO_NAMES: Final = (b"", b".", b"..")
 # The overlay file system on top would obey these; an image has no business in its bookkeeping.
 _OVERLAY_XATTR: Final = b"trusted.overlay."
 
@@ -53,14 +61,6 @@ _TYPES: Final = {
 
 # Linux cannot give a symbolic link other permissions, whatever the archive says.
 _LINK_MODE: Final = stat.S_IFLNK | 0o777
-
-
-class LayerError(ValueError):
-    """A layer does not describe a file tree."""
-
-
-class PathEscapesError(LayerError):
-    """A path or the target of a hard link leaves the root."""
 
 
 class TreeTooLargeError(LayerError):
@@ -99,21 +99,21 @@ class Tree:
         """Apply one entry of the current layer; raise ``LayerError`` if that makes no sense."""
         path = entry.path
         parent, _, name = path.rpartition(b"/")
-        if parent == self._last_parent and _is_plain(name):
+        if parent == self._last_parent and is_plain(name):
             self._put_or_link(self._last, name, entry)
             return
-        parts = _split(path)
+        parts = split_path(path)
         if not parts:
             self._add_root(entry)
             return
         is_parent = name == parts[-1]
         name = parts.pop()
-        if _WHITEOUT in path:
-            if any(part.startswith(_META) for part in parts):
+        if WHITEOUT in path:
+            if any(part.startswith(META) for part in parts):
                 return
-            if any(part.startswith(_WHITEOUT) for part in parts):
+            if any(part.startswith(WHITEOUT) for part in parts):
                 raise LayerError("a whiteout has children")
-            if name.startswith(_WHITEOUT):
+            if name.startswith(WHITEOUT):
                 self._hide(parts, name)
                 return
         directory = self._directory(parts)
@@ -164,7 +164,7 @@ class Tree:
         node.stated_in = self._layer
 
     def _link(self, directory: Node, name: bytes, entry: TarEntry) -> None:
-        parts = _split(entry.target)
+        parts = split_path(entry.target)
         if not parts:
             raise LayerError("a hard link points to the root")
         children = directory_children(directory)
@@ -188,16 +188,16 @@ class Tree:
     def _hide(self, parts: list[bytes], whiteout: bytes) -> None:
         """Apply a whiteout; it makes no directory, and does not count as going through one."""
         self._last_parent = None
-        name = whiteout.removeprefix(_WHITEOUT)
-        if name in (b"", b".", b".."):
+        name = whiteout.removeprefix(WHITEOUT)
+        if name in NO_NAMES:
             raise LayerError("a whiteout names nothing")
         directory = self._at(self._resolve(parts))
         if directory is None or directory.children is None:
             return
-        if whiteout == _OPAQUE:
+        if whiteout == OPAQUE:
             self._prune(directory)
             return
-        if whiteout.startswith(_META):
+        if whiteout.startswith(META):
             return
         children = directory.children
         child = children.get(name)
@@ -209,10 +209,14 @@ class Tree:
             self._uncover(child.node)
 
     def _prune(self, directory: Node) -> None:
-        """Remove what lower layers put below a directory, at any depth."""
+        """Remove what lower layers put below a directory, at any depth; once is enough for a layer."""
         pending = [directory]
         while pending:
-            children = directory_children(pending.pop())
+            node = pending.pop()
+            if node.pruned_in == self._layer:
+                continue
+            node.pruned_in = self._layer
+            children = directory_children(node)
             for name, child in list(children.items()):
                 if child.layer != self._layer:
                     del children[name]
@@ -318,19 +322,5 @@ def _check_xattrs(xattrs: Mapping[bytes, bytes]) -> int:
     return total
 
 
-def _is_plain(name: bytes) -> bool:
-    """Tell whether a name is nothing but that."""
-    return name not in _NO_NAMES and len(name) <= MAX_NAME_BYTES and not name.startswith(_WHITEOUT)
-
-
 def _child(node: Node | None, name: bytes) -> Child | None:
     return node.children.get(name) if node is not None and node.children is not None else None
-
-
-def _split(path: bytes) -> list[bytes]:
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise PathEscapesError("a path leaves the root")
-    if len(path) > MAX_NAME_BYTES and max(map(len, parts), default=0) > MAX_NAME_BYTES:
-        raise LayerError("a name is too long")
-    return parts
