@@ -61,15 +61,20 @@ def halves(data: bytes) -> tuple[bytes, bytes]:
     return data[: len(data) // 2], data[len(data) // 2 :]
 
 
+def gzipped(data: bytes) -> bytes:
+    # The same bytes whenever they are asked for: no time inside.
+    return gzip.compress(data, mtime=0)
+
+
 def zstd(data: bytes) -> bytes:
     return zstandard.compress(data)
 
 
 def members(data: bytes) -> bytes:
     """Several gzip members with an empty one at the end that carries extra data, as eStargz has it."""
-    empty = gzip.compress(b"")
+    empty = gzipped(b"")
     footer = empty[:3] + b"\4" + empty[4:10] + struct.pack("<H", 26) + b"SG\x16\0" + b"0" * 16 + b"STARGZ"
-    return b"".join(map(gzip.compress, halves(data))) + footer + empty[10:]
+    return b"".join(map(gzipped, halves(data))) + footer + empty[10:]
 
 
 def frames(data: bytes) -> bytes:
@@ -167,19 +172,19 @@ def files(device) -> dict[str, str]:
 
 LAYERS = {
     "OCI": (LAYER, bytes),
-    "OCI gzip": (LAYER + "+gzip", gzip.compress),
+    "OCI gzip": (LAYER + "+gzip", gzipped),
     "OCI gzip of several members": (LAYER + "+gzip", members),
     "OCI zstd": (LAYER + "+zstd", zstd),
     "OCI zstd of several frames": (LAYER + "+zstd", frames),
-    "OCI nondistributable": (OCI + "layer.nondistributable.v1.tar+gzip", gzip.compress),
+    "OCI nondistributable": (OCI + "layer.nondistributable.v1.tar+gzip", gzipped),
     "Docker": (DOCKER + "image.rootfs.diff.tar", bytes),
-    "Docker gzip": (DOCKER + "image.rootfs.diff.tar.gzip", gzip.compress),
+    "Docker gzip": (DOCKER + "image.rootfs.diff.tar.gzip", gzipped),
     "Docker zstd": (DOCKER + "image.rootfs.diff.tar.zstd", zstd),
-    "Docker foreign": (DOCKER + "image.rootfs.foreign.diff.tar.gzip", gzip.compress),
+    "Docker foreign": (DOCKER + "image.rootfs.foreign.diff.tar.gzip", gzipped),
 }
 ENCRYPTED = {
     "tar": (LAYER + "+encrypted", bytes),
-    "gzip": (LAYER + "+gzip+encrypted", gzip.compress),
+    "gzip": (LAYER + "+gzip+encrypted", gzipped),
     "gzip of several members": (LAYER + "+gzip+encrypted", members),
     "zstd": (LAYER + "+zstd+encrypted", zstd),
     "zstd of several frames": (LAYER + "+zstd+encrypted", frames),
@@ -206,10 +211,10 @@ def test_encrypted_layers_of_every_type_are_opened(tmp_path, kind):
 def test_digests_of_every_registered_algorithm_are_checked(tmp_path, of_blobs, of_diffs):
     publisher = Publisher()
     config = publisher.config([str(Digest.of(plain, of_diffs)) for plain in (A, B)])
-    publisher.image(*publisher.both(LAYER + "+gzip", gzip.compress, of_blobs), config=config)
+    publisher.image(*publisher.both(LAYER + "+gzip", gzipped, of_blobs), config=config)
     assert pull(publisher, tmp_path / "image") == TREE
-    digest = next(digest for digest, data in publisher.registry.blobs.items() if data == gzip.compress(A))
-    publisher.registry.lies[digest] = gzip.compress(B)
+    digest = next(digest for digest, data in publisher.registry.blobs.items() if data == gzipped(A))
+    publisher.registry.lies[digest] = gzipped(B)
     with pytest.raises(EnclaveCcError, match="not those that the manifest names"):
         pull(publisher, tmp_path / "other")
 
@@ -219,7 +224,7 @@ def plain_image(publisher: Publisher, **options) -> dict:
 
 
 def docker_image(publisher: Publisher) -> None:
-    layers = publisher.both(DOCKER + "image.rootfs.diff.tar.gzip", gzip.compress)
+    layers = publisher.both(DOCKER + "image.rootfs.diff.tar.gzip", gzipped)
     diff_ids = [str(Digest.of(plain)) for plain, _ in layers]
     config = publisher.config(diff_ids, media_type=DOCKER + "container.image.v1+json")
     entry = publisher.document(
@@ -292,7 +297,7 @@ def test_images_of_every_kind_are_opened(tmp_path, kind):
 
 def test_a_layer_that_occurs_twice_counts_each_time(tmp_path):
     publisher = Publisher()
-    a, b = publisher.both(LAYER + "+gzip", gzip.compress)
+    a, b = publisher.both(LAYER + "+gzip", gzipped)
     publisher.image(a, b, a)
     assert pull(publisher, tmp_path / "image") == {**TREE, "a": "one"}
 
@@ -313,8 +318,8 @@ EMPTY = gzip.decompress(bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080
 @pytest.mark.parametrize("empty", [EMPTY, b"", bytes(10240)], ids=["docker", "nothing", "gnu tar"])
 def test_layers_without_files_are_layers(tmp_path, empty):
     publisher = Publisher()
-    layers = publisher.both(LAYER + "+gzip", gzip.compress)
-    publisher.image((empty, publisher.blob(gzip.compress(empty), LAYER + "+gzip")), *layers)
+    layers = publisher.both(LAYER + "+gzip", gzipped)
+    publisher.image((empty, publisher.blob(gzipped(empty), LAYER + "+gzip")), *layers)
     assert pull(publisher, tmp_path / "image") == TREE
 
 
@@ -349,9 +354,9 @@ REFUSED = {
     "a layer of another compression": (refused_layer(LAYER + "+xz"), "layer-media-type-unknown"),
     "a layer that is not compressed as it says": (refused_layer(LAYER + "+gzip"), "layer-corrupt"),
     "a cut-off frame": (refused_layer(LAYER + "+zstd", frames(A)[:-70]), "diff-id-mismatch"),
-    "a cut-off member": (refused_layer(LAYER + "+gzip", gzip.compress(A)[:-9]), "layer-corrupt"),
+    "a cut-off member": (refused_layer(LAYER + "+gzip", gzipped(A)[:-9]), "layer-corrupt"),
     "the first member alone": (
-        refused_layer(LAYER + "+gzip", gzip.compress(halves(A)[0])),
+        refused_layer(LAYER + "+gzip", gzipped(halves(A)[0])),
         "diff-id-mismatch",
     ),
     "the first frame alone": (refused_layer(LAYER + "+zstd", zstd(halves(A)[0])), "diff-id-mismatch"),
