@@ -234,6 +234,7 @@ def test_what_is_required_and_missing_is_an_answer(run, keys):
     told = run("inspect", "app", "--require", "encrypted,signed", status=1).out
     assert "NOT encrypted" in told
     assert "NOT signed" in told
+    assert told.count("signatures: 0") == 1
     run("encrypt", "app", "oci:x", *TO)
     assert "NOT signed" in run("inspect", "oci:x", "--require", "signed,encrypted", status=1).out
     run("inspect", "oci:x", "--require", "encrypted")

@@ -118,7 +118,8 @@ def _show(
 ) -> None:
     show(f"image {image}")
     show(f"digest {found.descriptor.digest}")
-    _show_signatures(found.index_signatures)
+    if found.descriptor.digest not in {each.digest for each in found.images}:
+        _show_signatures(found.index_signatures)
     for number, each in enumerate(found.images):
         _show_image(each)
         if number < len(answers):
