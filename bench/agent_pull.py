@@ -22,10 +22,10 @@ from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
-from enclave_cc.image.layer_key import KeyRing
-from enclave_cc.image.progress import Progress
+from enclave_cc.image.keys.layer_key import KeyRing
+from enclave_cc.image.layers.progress import Progress
 from enclave_cc.image.pull import verify_image
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.transport.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,11 +20,11 @@ from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.encryption.layouts import encrypt_image
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.push import push_image
-from enclave_cc.tenant.sign import generate_signing_key, sign_image
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.tenant.signing.sign import generate_signing_key, sign_image
+from enclave_cc.transport.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,9 +17,9 @@ from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, ChunkSealer
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.tree import Tree
 from enclave_cc.formats.tar.scanner import TarScanner
-from enclave_cc.image.inflate import Inflater
-from enclave_cc.image.ring import PIECE_BYTES
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.image.layers.inflate import Inflater
+from enclave_cc.image.layers.ring import PIECE_BYTES
+from enclave_cc.transport.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.demo.images.deb_archive import files
 from enclave_cc.demo.images.debian_packages import download
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.places.image_layout import ImageLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,12 +18,12 @@ from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import LayerMediaType
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
-from enclave_cc.image.layer_key import KeyRing
-from enclave_cc.image.layers import Layer, open_layer
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.image.keys.layer_key import KeyRing
+from enclave_cc.image.layers.opening import Layer, open_layer
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.encryption.layouts import encrypt_image
+from enclave_cc.tenant.places.image_layout import ImageLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

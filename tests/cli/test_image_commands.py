@@ -21,8 +21,8 @@ from tests.simulators.registry import running_registry
 from tests.tenant.conftest import TARS, image_in
 
 from enclave_cc.cli.main import main
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.trustee import admin_access
 
 KID = "kbs:///team/keys/app"

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.tenant.conftest import image_in
 
 from enclave_cc.cli.main import main
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.places.image_layout import ImageLayout
 
 KID = "kbs:///team/keys/app"
 PROVIDER = """

@@ -20,12 +20,12 @@ from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.signatures.bundle import BUNDLE_MEDIA_TYPE
 from enclave_cc.formats.signatures.claim import PayloadType, SignedClaim
-from enclave_cc.formats.signatures.statement import write_statement
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.formats.sigstore.bundle import BUNDLE_MEDIA_TYPE
+from enclave_cc.formats.sigstore.statement import write_statement
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.opening import open_writer
-from enclave_cc.transport.lookaside import signature_path
+from enclave_cc.transport.registry.lookaside import signature_path
 
 NAME = "registry.example/team/app"
 AS = ("--as", f"{NAME}:v1")

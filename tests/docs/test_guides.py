@@ -17,9 +17,9 @@ from tests.simulators.programs import elf
 from tests.simulators.registry import running_registry
 
 from enclave_cc.cli.main import COMMANDS, build_app
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.places.image_layout import ImageLayout
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent

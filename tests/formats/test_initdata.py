@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_cc.core.errors import InvalidInputError
-from enclave_cc.formats import bounded_toml
 from enclave_cc.formats.initdata import InitData, decode_annotation, encode_annotation, initdata_digest
+from enclave_cc.formats.owner import bounded_toml
 
 TOKEN_KEY = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
 

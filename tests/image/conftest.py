@@ -14,12 +14,12 @@ from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.pull import verify_image
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.encryption.layouts import encrypt_image
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.push import push_image
-from enclave_cc.tenant.sign import generate_signing_key, sign_image
+from enclave_cc.tenant.signing.sign import generate_signing_key, sign_image
 
 KEY_URI = "kbs:///default/cosign/1"
 KID = "kbs:///default/key/1"

@@ -87,7 +87,7 @@ def test_a_full_disk_is_no_obstacle(directory, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("enclave_cc.transport.blob_directory.os.write", full)
+    monkeypatch.setattr("enclave_cc.transport.blobs.directory.os.write", full)
     assert fetch(directory, Registry()) == BLOB
     assert left(directory) == []
 

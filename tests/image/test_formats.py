@@ -29,7 +29,7 @@ from enclave_cc.formats.ocicrypt.layer_cipher import (
 from enclave_cc.formats.sealed.erofs_reader import MetadataReader
 from enclave_cc.formats.sealed.manifest import open_manifest
 from enclave_cc.formats.signatures.policy import SignaturePolicy
-from enclave_cc.image.layer_key import KeyRing
+from enclave_cc.image.keys.layer_key import KeyRing
 from enclave_cc.image.limits import DEFAULT_LIMITS
 from enclave_cc.image.pull import open_layer, verify_image
 

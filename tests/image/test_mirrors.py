@@ -9,14 +9,14 @@ from tests.simulators.memory_registry import MemoryRegistry
 
 from enclave_cc.core.errors import RefusedError
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.registries import Registries
+from enclave_cc.formats.registries.configuration import Registries
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
-from enclave_cc.image.layer_key import KeyRing
-from enclave_cc.image.layers import open_layer
+from enclave_cc.image.keys.layer_key import KeyRing
+from enclave_cc.image.layers.opening import open_layer
 from enclave_cc.tenant.push import push_image
-from enclave_cc.tenant.sign import sign_image
-from enclave_cc.transport.mirrored_registry import MirroredRegistry, MirrorHealth
+from enclave_cc.tenant.signing.sign import sign_image
+from enclave_cc.transport.registry.mirrored import MirroredRegistry, MirrorHealth
 
 KEY_URI = "kbs:///default/cosign/1"
 CONFIG = b"""

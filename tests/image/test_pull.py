@@ -13,17 +13,17 @@ from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.oci.media_types import OCI_INDEX
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.signatures.cosign import (
+from enclave_cc.formats.signatures.policy import SignaturePolicy
+from enclave_cc.formats.sigstore.cosign import (
     PAYLOAD_MEDIA_TYPE,
     SIGNATURE_ANNOTATION,
     signature_tag,
 )
-from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.limits import Limits
 from enclave_cc.image.pull import load_policy
 from enclave_cc.tenant.push import push_image
-from enclave_cc.tenant.sign import sign_image
-from enclave_cc.tenant.signing_key import SigningKey, generate_signing_key
+from enclave_cc.tenant.signing.sign import sign_image
+from enclave_cc.tenant.signing.signing_key import SigningKey, generate_signing_key
 
 ANYTHING = SignaturePolicy.insecure_accept_anything()
 

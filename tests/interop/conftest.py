@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from enclave_cc.formats.ocicrypt.jwe_item import JweRecipient
 from enclave_cc.formats.ocicrypt.pkcs7_item import CertificateRecipient
 from enclave_cc.formats.ocicrypt.private_key import parse_private_key
-from enclave_cc.image.key_schemes import NamedKey
-from enclave_cc.image.layer_key import KeyRing
+from enclave_cc.image.keys.layer_key import KeyRing
+from enclave_cc.image.keys.schemes import NamedKey
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,21 +19,21 @@ from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import OCI_MANIFEST
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.signatures.bundle import BUNDLE_MEDIA_TYPE
 from enclave_cc.formats.signatures.claim import SignedClaim
 from enclave_cc.formats.signatures.identity import IdentityRule, SignedIdentity
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.formats.signatures.requirements import KeyTrust, Material, SigstoreSigned
-from enclave_cc.formats.signatures.statement import write_statement
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.key_files import KeyFiles
+from enclave_cc.formats.sigstore.bundle import BUNDLE_MEDIA_TYPE
+from enclave_cc.formats.sigstore.statement import write_statement
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.keys.files import KeyFiles
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.opening import open_reader, open_writer
 from enclave_cc.tenant.push import push_image
-from enclave_cc.tenant.sign import BOTH_FORMS, SignatureForm, Signer
-from enclave_cc.tenant.signing_key import SigningKey
-from enclave_cc.tenant.verify import ask
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.tenant.signing.sign import BOTH_FORMS, SignatureForm, Signer
+from enclave_cc.tenant.signing.signing_key import SigningKey
+from enclave_cc.tenant.signing.verify import ask
+from enclave_cc.transport.registry.client import RegistryClient
 
 PASSWORD = b"correct horse"
 KEYS = {

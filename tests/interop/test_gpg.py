@@ -10,8 +10,8 @@ from tests.interop.programs import program
 
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.findings import Outcome
+from enclave_cc.formats.openpgp.messages import Keyring, SignedMessage, verify_message
 from enclave_cc.formats.signatures.claim import PayloadType, SignedClaim
-from enclave_cc.formats.signatures.openpgp import Keyring, SignedMessage, verify_message
 
 CLAIM = SignedClaim(Digest.of(b"manifest"), "registry.example/team/app:v1")
 KEY, HASH, STATUS, EXPIRY = (f"image.signature.{name}" for name in ("key", "hash", "key-status", "expiry"))

@@ -10,7 +10,7 @@ from tests.interop.programs import program, running_debian_registry
 from tests.tenant.conftest import image_in
 
 from enclave_cc.cli.main import main
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.places.image_layout import ImageLayout
 
 KID = "kbs:///team/keys/app"
 

@@ -31,9 +31,9 @@ from enclave_cc.formats.ocicrypt.layer_cipher import (
 )
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey, wrapped_annotations
 from enclave_cc.image.checks import Checks
-from enclave_cc.tenant.decryption_keys import open_key_ring
 from enclave_cc.tenant.keyproviders.grpc_client import GrpcProvider
 from enclave_cc.tenant.keyproviders.provider import NamedProvider
+from enclave_cc.tenant.keys.decryption_keys import open_key_ring
 
 KID = "kbs:///team/keys/app"
 PLAIN = b"a layer" * 10_000

@@ -11,8 +11,8 @@ from tests.interop.programs import running_debian_registry
 
 from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.registry_auth.credentials import Credentials
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.formats.registries.credentials import Credentials
+from enclave_cc.transport.registry.client import RegistryClient
 
 # bcrypt of "secret"
 HTPASSWD = "alice:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"

@@ -11,11 +11,11 @@ from enclave_cc.core.errors import EnclaveCcError
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.media_types import Compression, LayerMediaType
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.image.layers import Layer, open_layer
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.image.layers.opening import Layer, open_layer
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.encryption.layouts import encrypt_image
+from enclave_cc.tenant.places.image_layout import ImageLayout
 
 TAR = LayerBuilder().file("hello", b"world" * 10_000).tar()
 

@@ -1,6 +1,6 @@
 """A clock that stands still until somebody sleeps on it."""
 
-from enclave_cc.transport.patience import Deadline
+from enclave_cc.transport.patience.deadline import Deadline
 
 
 class FakeClock:

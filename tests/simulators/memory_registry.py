@@ -7,7 +7,7 @@ import hashlib
 from enclave_cc.core.errors import InvalidInputError, Stage, UnavailableError
 from enclave_cc.formats.oci.manifest import Index
 from enclave_cc.formats.oci.media_types import OCI_INDEX
-from enclave_cc.transport.registry import FetchedManifest
+from enclave_cc.transport.registry.client import FetchedManifest
 
 
 class MemoryRegistry:

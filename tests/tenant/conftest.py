@@ -8,9 +8,9 @@ import pytest
 from enclave_cc.formats.oci.descriptor import Platform
 from enclave_cc.formats.oci.manifest import Index
 from enclave_cc.formats.oci.media_types import Compression
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.places.image_layout import ImageLayout
 
 BIG = random.Random(7).randbytes(300_000) + bytes(700_000)
 TARS = (

@@ -12,20 +12,20 @@ from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
-from enclave_cc.formats.registry_auth.credentials import Credentials
+from enclave_cc.formats.registries.credentials import Credentials
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
-from enclave_cc.image.layer_key import KeyRing
+from enclave_cc.image.keys.layer_key import KeyRing
 from enclave_cc.image.pull import open_layer, verify_image
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.encryption.layouts import encrypt_image
 from enclave_cc.tenant.inspect import inspect
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.registry import RegistryReader
 from enclave_cc.tenant.push import push_image
-from enclave_cc.tenant.sign import generate_signing_key, sign_image
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.tenant.signing.sign import generate_signing_key, sign_image
+from enclave_cc.transport.registry.client import RegistryClient
 
 KID = "kbs:///default/key/1"
 KEY_URI = "kbs:///default/cosign/1"

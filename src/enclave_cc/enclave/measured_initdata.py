@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.core.findings import equal
 from enclave_cc.core.verdict import Verdict
-from enclave_cc.formats.bounded_toml import MAX_TOML_BYTES
 from enclave_cc.formats.initdata import InitData
+from enclave_cc.formats.owner.bounded_toml import MAX_TOML_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from typing import Final, Self
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.core.fields import FieldError, Fields
-from enclave_cc.formats import bounded_toml
-from enclave_cc.formats.owner_settings import OwnerSettings, WorkloadPolicy
+from enclave_cc.formats.owner import bounded_toml
+from enclave_cc.formats.owner.settings import OwnerSettings, WorkloadPolicy
 
 ANNOTATION: Final = "enclave-cc.dev/initdata"
 COCO_ANNOTATION: Final = "io.katacontainers.config.hypervisor.cc_init_data"

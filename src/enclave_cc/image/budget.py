@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from enclave_cc.core.errors import Stage
+from enclave_cc.image.layers.spool import Spool
 from enclave_cc.image.limits import DEFAULT_LIMITS, Limits, Meter
-from enclave_cc.image.spool import Spool
 
 
 class ImageBudget:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from enclave_cc.core.errors import RefusedError
 from enclave_cc.formats.oci.media_types import LayerMediaType
 from enclave_cc.image.ports import FallibleRegistry
-from enclave_cc.transport.blob_directory import BlobDirectory
+from enclave_cc.transport.blobs.directory import BlobDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
     from enclave_cc.image.ports import Registry
-    from enclave_cc.transport.blob_directory import Incoming
+    from enclave_cc.transport.blobs.directory import Incoming
 
 
 class BlobCache:

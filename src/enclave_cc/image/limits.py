@@ -1,5 +1,5 @@
 """
-The limits of a pull as checks that leave findings; the numbers are in ``formats/image_limits.py``.
+The limits of a pull as checks that leave findings; the numbers are in ``formats/owner/limits.py``.
 
 Sizes in descriptors are claims until the bytes were counted, so every limit is enforced on what
 arrives and not only on what was announced.
@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.formats.image_limits import DEFAULT_LIMITS, Limits
+from enclave_cc.formats.owner.limits import DEFAULT_LIMITS, Limits
 from enclave_cc.image.checks import Checks
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
     from enclave_cc.image.checks import Checks
-    from enclave_cc.image.layer_key import LayerKey
-    from enclave_cc.transport.registry import FetchedManifest
+    from enclave_cc.image.keys.layer_key import LayerKey
+    from enclave_cc.transport.registry.client import FetchedManifest
 
 
 class Resources(Protocol):

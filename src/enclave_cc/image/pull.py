@@ -23,7 +23,7 @@ from enclave_cc.formats.oci.platform_match import without_variant
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.checks import Checks
 from enclave_cc.image.fetched import fetch_config, fetch_manifest
-from enclave_cc.image.layers import Layer, open_layer
+from enclave_cc.image.layers.opening import Layer, open_layer
 from enclave_cc.image.limits import DEFAULT_LIMITS, require_at_most
 from enclave_cc.image.ports import BlobSource, Registry, Resources, SignatureStore
 from enclave_cc.image.signatures.evaluate import refuse_rejected, require_signatures

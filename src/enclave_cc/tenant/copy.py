@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.manifest import Manifest, parse_manifest_or_index
-from enclave_cc.formats.signatures.cosign import signature_tag
+from enclave_cc.formats.sigstore.cosign import signature_tag
 from enclave_cc.tenant.places.transfer import transfer_blob
 from enclave_cc.tenant.platforms import choose
 from enclave_cc.tenant.work import Work

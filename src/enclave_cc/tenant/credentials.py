@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclave_cc.transport.credential_files import CredentialFiles
+from enclave_cc.transport.registry.credential_files import CredentialFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

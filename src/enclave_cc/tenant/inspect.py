@@ -17,8 +17,8 @@ from enclave_cc.formats.oci.image_config import MAX_CONFIG_BYTES
 from enclave_cc.formats.oci.media_types import LayerMediaType
 from enclave_cc.formats.ocicrypt.wrapping import KEYS_PREFIX
 from enclave_cc.tenant.images import read_images
-from enclave_cc.tenant.key_ids import key_ids
-from enclave_cc.tenant.signature_list import list_signatures
+from enclave_cc.tenant.keys.ids import key_ids
+from enclave_cc.tenant.signing.signature_list import list_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from enclave_cc.formats.signatures.public_key import PublicKey
     from enclave_cc.tenant.images import Image
     from enclave_cc.tenant.places.ports import ImageReader
-    from enclave_cc.tenant.signature_list import SignatureReport
+    from enclave_cc.tenant.signing.signature_list import SignatureReport
 
 _UNKNOWN: Final = Platform("unknown", "unknown")
 

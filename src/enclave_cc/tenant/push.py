@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from enclave_cc.formats.oci.manifest import Index, Manifest
-from enclave_cc.formats.signatures.cosign import signature_tag
-from enclave_cc.tenant.image import read_chunks
-from enclave_cc.tenant.image_layout import REF_NAME
+from enclave_cc.formats.sigstore.cosign import signature_tag
+from enclave_cc.tenant.building.image import read_chunks
+from enclave_cc.tenant.places.image_layout import REF_NAME
 from enclave_cc.tenant.places.layout import LayoutReader
 from enclave_cc.tenant.places.referrers import fallback_tag, with_referrer
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from enclave_cc.core.digest import Digest
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.formats.oci.reference import Reference
-    from enclave_cc.tenant.image_layout import ImageLayout
-    from enclave_cc.transport.registry import FetchedManifest
+    from enclave_cc.tenant.places.image_layout import ImageLayout
+    from enclave_cc.transport.registry.client import FetchedManifest
 
 
 class PushTarget(Protocol):

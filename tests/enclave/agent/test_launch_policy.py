@@ -12,7 +12,7 @@ from enclave_cc.enclave.agent.launch_policy import DEFAULT_PATH, approve_launch,
 from enclave_cc.formats.launch import ApprovedMount
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.runtime_spec import RuntimeSpec, SpecMount, SpecProcess
-from enclave_cc.formats.owner_settings import WorkloadPolicy
+from enclave_cc.formats.owner.settings import WorkloadPolicy
 
 IMAGE = ImageConfig(
     os="linux",

@@ -20,7 +20,7 @@ from enclave_cc.formats.ocicrypt.annotation_packet import (
 from enclave_cc.formats.ocicrypt.jwe_item import JweRecipient
 from enclave_cc.formats.ocicrypt.layer_cipher import PUBLIC_OPTIONS_ANNOTATION, PrivateOptions, PublicOptions
 from enclave_cc.formats.ocicrypt.wrapping import wrapped_annotations
-from enclave_cc.formats.owner_settings import OwnerSettings
+from enclave_cc.formats.owner.settings import OwnerSettings
 from enclave_cc.image.checks import Checks
 
 

@@ -15,17 +15,17 @@ from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.agent.course import Cancellation
 from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
 from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
-from enclave_cc.formats.image_limits import Limits
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.media_types import Compression, LayerMediaType
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.owner.limits import Limits
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, STRIDE_BYTES, ChunkOpener
 from enclave_cc.formats.sealed.manifest import open_manifest
-from enclave_cc.image.layer_key import KeyRing
-from enclave_cc.image.layers import Layer
-from enclave_cc.image.progress import Progress
-from enclave_cc.tenant.layers import LayerBuilder
-from enclave_cc.transport.patience import Deadline, Patience
+from enclave_cc.image.keys.layer_key import KeyRing
+from enclave_cc.image.layers.opening import Layer
+from enclave_cc.image.layers.progress import Progress
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.transport.patience.deadline import Deadline, Patience
 
 REFERENCE = Reference.parse("registry.example/team/app:1")
 BINDING = Binding("pod", "container", "sha256:image")

@@ -23,16 +23,16 @@ from enclave_cc.enclave.agent.pipeline import ImagePipeline, PodContext
 from enclave_cc.enclave.agent.prepare import Preparations, PrepareRequest
 from enclave_cc.enclave.agent.registries import RegistryOpener
 from enclave_cc.enclave.agent.release import PendingReleases
-from enclave_cc.formats.image_limits import Limits
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.owner_settings import OwnerSettings, WorkloadPolicy
-from enclave_cc.image.progress import Progress
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.formats.owner.limits import Limits
+from enclave_cc.formats.owner.settings import OwnerSettings, WorkloadPolicy
+from enclave_cc.image.layers.progress import Progress
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.push import push_image
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.transport.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from enclave_cc.core.errors import Stage
 from enclave_cc.enclave.agent.event_log import EventLog
 from enclave_cc.enclave.agent.prepare import PrepareRequest
 from enclave_cc.enclave.agent.progress_log import EVERY_S, ProgressLog
-from enclave_cc.image.progress import Progress
+from enclave_cc.image.layers.progress import Progress
 
 REQUEST = PrepareRequest("c1", "registry.example/team/secret-name:1", "", b"{}", "r1")
 

@@ -13,8 +13,8 @@ from enclave_cc.core.errors import InvalidInputError, RefusedError, UnavailableE
 from enclave_cc.core.fields import FieldError
 from enclave_cc.enclave.agent.registries import RegistryOpener
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.owner_settings import OwnerSettings
-from enclave_cc.transport.patience import Deadline, Patience
+from enclave_cc.formats.owner.settings import OwnerSettings
+from enclave_cc.transport.patience.deadline import Deadline, Patience
 
 CONF = "kbs:///team/registry/conf"
 PROXY = "kbs:///team/registry/proxy"

@@ -12,7 +12,7 @@ from enclave_cc.core.errors import RefusedError
 from enclave_cc.core.findings import Outcome
 from enclave_cc.enclave.boot.agent_token import AgentToken
 from enclave_cc.formats.jose.jws import sign_es256
-from enclave_cc.formats.owner_settings import OwnerSettings
+from enclave_cc.formats.owner.settings import OwnerSettings
 from enclave_cc.formats.sgx import ReportBody
 
 KEY, OTHER = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())

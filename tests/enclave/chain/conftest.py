@@ -38,13 +38,13 @@ from enclave_cc.formats.ocicrypt.jwe_item import JweRecipient
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.node.bundles.build import build_bundle, remove_bundle
 from enclave_cc.node.bundles.reference import reference_value
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
+from enclave_cc.tenant.encryption.layouts import encrypt_image
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.push import push_image
-from enclave_cc.tenant.sign import generate_signing_key, sign_image
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.tenant.signing.sign import generate_signing_key, sign_image
+from enclave_cc.transport.registry.client import RegistryClient
 from enclave_cc.transport.ttrpc_client import TtrpcClient
 from enclave_cc.trustee.admin_client import AdminClient
 from enclave_cc.trustee.broker.init import init_broker

@@ -9,7 +9,6 @@ from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.core.findings import Outcome
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.identity import IdentityRule, SignedIdentity
-from enclave_cc.formats.signatures.keyless import SignerIdentity
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.formats.signatures.requirements import (
     FulcioTrust,
@@ -21,6 +20,7 @@ from enclave_cc.formats.signatures.requirements import (
     SigstoreSigned,
     TrustedRootTrust,
 )
+from enclave_cc.formats.signatures.signer import SignerIdentity
 
 HEX = "a" * 64
 ACCEPT = {"type": "insecureAcceptAnything"}

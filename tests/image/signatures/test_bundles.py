@@ -12,15 +12,15 @@ from enclave_cc.core.findings import Outcome
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, Manifest
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.formats.signatures.bundle import BUNDLE_MEDIA_TYPE, write_bundle
 from enclave_cc.formats.signatures.claim import SignedClaim
-from enclave_cc.formats.signatures.statement import (
+from enclave_cc.formats.sigstore.bundle import BUNDLE_MEDIA_TYPE, write_bundle
+from enclave_cc.formats.sigstore.statement import (
     PAYLOAD_TYPE,
     pre_authentication_encoding,
     write_statement,
 )
 from enclave_cc.image.signatures.found import MAX_BUNDLES
-from enclave_cc.tenant.signing_key import SigningKey
+from enclave_cc.tenant.signing.signing_key import SigningKey
 
 EMPTY = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(b"{}"), 2)
 

@@ -14,8 +14,8 @@ from enclave_cc.core.errors import InvalidInputError, RefusedError
 from enclave_cc.core.findings import Outcome
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Manifest
-from enclave_cc.formats.signatures.cosign import PAYLOAD_MEDIA_TYPE, signature_tag
-from enclave_cc.formats.signatures.statement import write_statement
+from enclave_cc.formats.sigstore.cosign import PAYLOAD_MEDIA_TYPE, signature_tag
+from enclave_cc.formats.sigstore.statement import write_statement
 
 
 def _data(text):

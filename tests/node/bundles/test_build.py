@@ -104,8 +104,8 @@ def test_the_platforms_keys_and_daemon_stay_outside(agent_bundle):
 
 
 def test_what_runs_credential_helpers_stays_outside(agent_bundle):
-    inside = agent_bundle.path / "rootfs/usr/lib/enclave-cc/site/enclave_cc/transport"
-    assert (inside / "registry.py").exists()
+    inside = agent_bundle.path / "rootfs/usr/lib/enclave-cc/site/enclave_cc/transport/registry"
+    assert (inside / "client.py").exists()
     assert list(inside.glob("credential_*")) == []
 
 

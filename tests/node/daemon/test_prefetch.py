@@ -11,7 +11,7 @@ from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import Stage, UnavailableError
 from enclave_cc.node.daemon.prefetch import Prefetch
 from enclave_cc.node.daemon.snapshot_record import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL
-from enclave_cc.transport.blob_directory import BlobDirectory
+from enclave_cc.transport.blobs.directory import BlobDirectory
 
 BLOB = b"ciphertext" * 100
 DIGEST = Digest.of(BLOB)

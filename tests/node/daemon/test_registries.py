@@ -10,7 +10,7 @@ from enclave_cc.core.errors import InvalidInputError, UnavailableError
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.node.config import NodeConfig
 from enclave_cc.node.daemon.registries import NodeRegistries
-from enclave_cc.transport.patience import Deadline, Patience
+from enclave_cc.transport.patience.deadline import Deadline, Patience
 
 PATHS = (
     "state",

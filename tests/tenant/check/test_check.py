@@ -15,14 +15,14 @@ from enclave_cc.core.errors import RefusedError
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.descriptor import Descriptor, Platform
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
-from enclave_cc.image.layer_key import KeyRing
+from enclave_cc.image.keys.layer_key import KeyRing
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
+from enclave_cc.tenant.building.layers import LayerBuilder
 from enclave_cc.tenant.check.elf import ElfHead
 from enclave_cc.tenant.check.image import check_image
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image import LayerInput, ProcessDescription, build_image
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.encryption.layouts import encrypt_image
 from enclave_cc.tenant.images import read_images
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.layout import LayoutReader
 from enclave_cc.tenant.work import Work
 

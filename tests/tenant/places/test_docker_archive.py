@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, RefusedError
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import Compression
+from enclave_cc.tenant.building.layers import LayerBuilder
 from enclave_cc.tenant.copy import copy_image
-from enclave_cc.tenant.image_layout import ImageLayout
-from enclave_cc.tenant.layers import LayerBuilder
 from enclave_cc.tenant.places import archive as archive_module
 from enclave_cc.tenant.places.docker_archive import DockerArchiveReader
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.opening import open_reader, open_writer
 
 TAR = LayerBuilder().file("a", b"content").tar()

@@ -12,11 +12,11 @@ from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, Manifest, parse_manifest_or_index
 from enclave_cc.formats.oci.media_types import OCI_MANIFEST
 from enclave_cc.tenant.copy import copy_image
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.layout import LayoutReader
 from enclave_cc.tenant.places.opening import open_reader, open_writer
-from enclave_cc.tenant.sign import generate_signing_key, sign_image
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.tenant.signing.sign import generate_signing_key, sign_image
+from enclave_cc.transport.registry.client import RegistryClient
 
 
 class World:

@@ -8,7 +8,7 @@ import pytest
 
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.tenant.copy import copy_image
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.opening import open_reader, open_writer
 
 pytestmark = pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")

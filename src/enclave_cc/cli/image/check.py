@@ -15,8 +15,8 @@ from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, readin
 from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output, show, show_json, show_table
 from enclave_cc.tenant.check.image import check_image
-from enclave_cc.tenant.decryption_keys import open_key_ring
 from enclave_cc.tenant.images import read_images
+from enclave_cc.tenant.keys.decryption_keys import open_key_ring
 from enclave_cc.tenant.platforms import parse_platform
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, transf
 from enclave_cc.cli.image.result import show_written
 from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output
-from enclave_cc.tenant.decryption import decrypt as decrypt_between
-from enclave_cc.tenant.decryption_keys import open_key_ring
+from enclave_cc.tenant.encryption.decryption import decrypt as decrypt_between
+from enclave_cc.tenant.keys.decryption_keys import open_key_ring
 from enclave_cc.tenant.platforms import parse_platform
 
 _REGISTRY = RegistryOptions()

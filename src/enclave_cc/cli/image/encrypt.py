@@ -17,10 +17,10 @@ from enclave_cc.cli.options import DEFAULT_ADMIN, AdminOption, OutputOption
 from enclave_cc.cli.output import Output
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.media_types import Compression
-from enclave_cc.tenant.encryption import Encryption
-from enclave_cc.tenant.encryption import encrypt as encrypt_between
-from enclave_cc.tenant.just_written import JustWritten
-from enclave_cc.tenant.layer_keys import deterministic as deterministic_keys
+from enclave_cc.tenant.encryption.images import Encryption
+from enclave_cc.tenant.encryption.images import encrypt as encrypt_between
+from enclave_cc.tenant.encryption.layer_keys import deterministic as deterministic_keys
+from enclave_cc.tenant.places.just_written import JustWritten
 from enclave_cc.tenant.places.names import Place, PlaceKind
 from enclave_cc.tenant.platforms import parse_platform
 

@@ -17,13 +17,13 @@ from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.tenant.inspect import inspect as inspect_place
 from enclave_cc.tenant.places.as_registry import PlaceAsRegistry
 from enclave_cc.tenant.platforms import parse_platform
-from enclave_cc.tenant.verify import ask
+from enclave_cc.tenant.signing.verify import ask
 
 if TYPE_CHECKING:
     from enclave_cc.tenant.inspect import ImageReport, Inspection
     from enclave_cc.tenant.places.ports import ImageReader
-    from enclave_cc.tenant.signature_list import SignatureReport
-    from enclave_cc.tenant.verify import Answer
+    from enclave_cc.tenant.signing.signature_list import SignatureReport
+    from enclave_cc.tenant.signing.verify import Answer
 
 _NO: Final = 1
 _NO_POLICY: Final = PolicyOptions()

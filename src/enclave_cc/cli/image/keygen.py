@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from enclave_cc.cli.image.files import create_private
 from enclave_cc.cli.image.passwords import password_from
 from enclave_cc.cli.output import show
-from enclave_cc.tenant.signing_key import SigningKey
+from enclave_cc.tenant.signing.signing_key import SigningKey
 
 _KEY_BYTES = 32
 

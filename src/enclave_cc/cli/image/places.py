@@ -14,7 +14,7 @@ from enclave_cc.cli.interrupt import interruptible
 from enclave_cc.cli.progress import ProgressForm, showing
 from enclave_cc.tenant.places.names import Place, PlaceKind
 from enclave_cc.tenant.places.opening import open_reader, open_writer
-from enclave_cc.tenant.registry_access import RegistryAccess
+from enclave_cc.tenant.places.registry_access import RegistryAccess
 from enclave_cc.tenant.work import Work
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.identity import IdentityRule, SignedIdentity
-from enclave_cc.formats.signatures.keyless import SignerIdentity
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.formats.signatures.public_key import PublicKey
 from enclave_cc.formats.signatures.requirements import KeyTrust, Material, SigstoreSigned, TrustedRootTrust
+from enclave_cc.formats.signatures.signer import SignerIdentity
 from enclave_cc.image.pull import NO_SIGNATURE_STORE
-from enclave_cc.tenant.key_files import KeyFiles
-from enclave_cc.tenant.lookaside_directory import open_lookaside
+from enclave_cc.tenant.keys.files import KeyFiles
+from enclave_cc.tenant.places.lookaside_directory import open_lookaside
 from enclave_cc.tenant.places.names import Place
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from enclave_cc.cli.image.broker_keys import BrokerKeyStore
 from enclave_cc.core.errors import InvalidInputError, Stage
-from enclave_cc.tenant import recipients as named
+from enclave_cc.tenant.keys import recipients as named
 
 if TYPE_CHECKING:
     from enclave_cc.formats.ocicrypt.wrapping import Recipient

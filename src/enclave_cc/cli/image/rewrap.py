@@ -20,9 +20,9 @@ from enclave_cc.cli.image.result import show_written
 from enclave_cc.cli.image.talk import say
 from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output
-from enclave_cc.tenant.decryption_keys import open_key_ring
-from enclave_cc.tenant.rewrap import Rewrapping
-from enclave_cc.tenant.rewrap import rewrap as rewrap_between
+from enclave_cc.tenant.encryption.rewrap import Rewrapping
+from enclave_cc.tenant.encryption.rewrap import rewrap as rewrap_between
+from enclave_cc.tenant.keys.decryption_keys import open_key_ring
 
 _REGISTRY = RegistryOptions()
 _PROGRESS = ProgressOptions()

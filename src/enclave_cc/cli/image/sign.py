@@ -17,8 +17,8 @@ from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.tenant.places.names import Place, PlaceKind
 from enclave_cc.tenant.places.opening import open_reader, open_writer
-from enclave_cc.tenant.sign import BOTH_FORMS, SignatureForm, Signer
-from enclave_cc.tenant.signing_key import SigningKey
+from enclave_cc.tenant.signing.sign import BOTH_FORMS, SignatureForm, Signer
+from enclave_cc.tenant.signing.signing_key import SigningKey
 
 _REGISTRY = RegistryOptions()
 

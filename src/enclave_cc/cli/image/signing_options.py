@@ -12,8 +12,8 @@ from enclave_cc.cli.image.files import read
 from enclave_cc.cli.image.passwords import password_from
 from enclave_cc.cli.image.policy_options import reference_for
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.tenant.sign import Signer
-from enclave_cc.tenant.signing_key import SigningKey
+from enclave_cc.tenant.signing.sign import Signer
+from enclave_cc.tenant.signing.signing_key import SigningKey
 
 if TYPE_CHECKING:
     from enclave_cc.formats.oci.descriptor import Descriptor

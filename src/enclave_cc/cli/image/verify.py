@@ -12,7 +12,7 @@ from enclave_cc.cli.options import OutputOption
 from enclave_cc.cli.output import Output, show, show_json, show_table
 from enclave_cc.tenant.places.as_registry import PlaceAsRegistry
 from enclave_cc.tenant.platforms import parse_platform
-from enclave_cc.tenant.verify import Answer, ask
+from enclave_cc.tenant.signing.verify import Answer, ask
 
 _REFUSED = 1
 _REGISTRY = RegistryOptions()

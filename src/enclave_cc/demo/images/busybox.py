@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.demo.images.plan import ImagePlan
 from enclave_cc.formats.oci.media_types import Compression
-from enclave_cc.tenant.image import LayerInput, ProcessDescription
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription
+from enclave_cc.tenant.building.layers import LayerBuilder
 
 if TYPE_CHECKING:
     from pathlib import Path

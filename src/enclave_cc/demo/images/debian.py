@@ -14,8 +14,8 @@ from enclave_cc.demo.images.deb_archive import files
 from enclave_cc.demo.images.debian_packages import closure, download
 from enclave_cc.demo.images.plan import ImagePlan
 from enclave_cc.formats.oci.media_types import Compression
-from enclave_cc.tenant.image import LayerInput, ProcessDescription
-from enclave_cc.tenant.layers import LayerBuilder
+from enclave_cc.tenant.building.image import LayerInput, ProcessDescription
+from enclave_cc.tenant.building.layers import LayerBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from enclave_cc.tenant.image import LayerInput, ProcessDescription
+    from enclave_cc.tenant.building.image import LayerInput, ProcessDescription
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,12 @@ from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.node.bundles.reference import reference_value
-from enclave_cc.tenant.encrypt import encrypt_image
-from enclave_cc.tenant.image import build_image
-from enclave_cc.tenant.image_layout import ImageLayout
+from enclave_cc.tenant.building.image import build_image
+from enclave_cc.tenant.encryption.layouts import encrypt_image
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.push import push_image
-from enclave_cc.tenant.sign import generate_signing_key, sign_image
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.tenant.signing.sign import generate_signing_key, sign_image
+from enclave_cc.transport.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from enclave_cc.formats.initdata import ANNOTATION, encode_annotation
 if TYPE_CHECKING:
     from enclave_cc.demo.owner.publish import PublishedImage
     from enclave_cc.demo.scene.scene import Scene
-    from enclave_cc.tenant.image_layout import ImageLayout
+    from enclave_cc.tenant.places.image_layout import ImageLayout
 
 
 @dataclass(frozen=True, slots=True)

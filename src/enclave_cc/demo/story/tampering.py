@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from enclave_cc.core.digest import Digest
     from enclave_cc.demo.owner.publish import PublishedImage, Tenant
     from enclave_cc.demo.scene.paths import ScenePaths
-    from enclave_cc.tenant.image_layout import ImageLayout
+    from enclave_cc.tenant.places.image_layout import ImageLayout
 
 _STORAGE: Final = "storage/docker/registry/v2/blobs"
 

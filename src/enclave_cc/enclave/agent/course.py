@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import Stage, UnavailableError
-from enclave_cc.image.progress import Progress
+from enclave_cc.image.layers.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

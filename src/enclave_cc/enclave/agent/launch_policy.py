@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from enclave_cc.formats.oci.runtime_spec import RuntimeSpec, SpecProcess
-    from enclave_cc.formats.owner_settings import WorkloadPolicy
+    from enclave_cc.formats.owner.settings import WorkloadPolicy
 
 # containerd adds these two where image and pod say nothing: a default path, and the kind of a terminal.
 DEFAULT_PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

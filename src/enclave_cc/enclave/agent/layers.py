@@ -17,7 +17,7 @@ from enclave_cc.enclave.rootfs.merge import GivenUpError
 from enclave_cc.image.budget import ImageBudget
 from enclave_cc.image.limits import DEFAULT_LIMITS
 from enclave_cc.image.pull import open_layer
-from enclave_cc.transport.patience import Patience
+from enclave_cc.transport.patience.deadline import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from enclave_cc.enclave.rootfs.seal import SealedImageWriter
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.image.checks import Checks
-    from enclave_cc.image.layer_key import LayerKey
+    from enclave_cc.image.keys.layer_key import LayerKey
+    from enclave_cc.image.layers.progress import LayerProgress
     from enclave_cc.image.limits import Limits
     from enclave_cc.image.ports import BlobSource, LayerKeys
-    from enclave_cc.image.progress import LayerProgress
     from enclave_cc.image.pull import Layer
 
 # Each takes a few megabytes of buffers and keeps up to two cores busy.

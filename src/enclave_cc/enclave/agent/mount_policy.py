@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from enclave_cc.formats.oci.runtime_spec import SpecMount
-    from enclave_cc.formats.owner_settings import WorkloadPolicy
+    from enclave_cc.formats.owner.settings import WorkloadPolicy
 
 # The file systems of the kernel that a container expects (OCI runtime specification, "Default Filesystems").
 # A bind mount in their place would let the host invent /proc or /sys.

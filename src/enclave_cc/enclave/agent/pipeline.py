@@ -28,9 +28,9 @@ from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
-from enclave_cc.image.layer_key import KeyRing
+from enclave_cc.image.keys.layer_key import KeyRing
 from enclave_cc.image.pull import load_policy, verify_image
-from enclave_cc.transport.patience import Deadline, Patience
+from enclave_cc.transport.patience.deadline import Deadline, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from enclave_cc.enclave.agent.release import PendingReleases
     from enclave_cc.enclave.agent.reporting import Reporter
     from enclave_cc.formats.launch import LaunchConfiguration
-    from enclave_cc.formats.owner_settings import OwnerSettings
-    from enclave_cc.image.progress import Progress
+    from enclave_cc.formats.owner.settings import OwnerSettings
+    from enclave_cc.image.layers.progress import Progress
     from enclave_cc.image.pull import VerifiedImage
 
 _DIRECTORY_NAME_BYTES: Final = 16

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from enclave_cc.formats.launch import LaunchConfiguration
-    from enclave_cc.image.progress import Snapshot
+    from enclave_cc.image.layers.progress import Snapshot
 
 # A pod has a handful of containers; restarts are discarded by the shim. More is somebody filling our memory.
 MAX_CONTAINERS: Final = 64

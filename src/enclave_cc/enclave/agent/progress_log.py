@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from enclave_cc.enclave.agent.event_log import EventLog
     from enclave_cc.enclave.agent.prepare import PrepareRequest
-    from enclave_cc.image.progress import Progress
+    from enclave_cc.image.layers.progress import Progress
 
 EVERY_S: Final = 5.0
 

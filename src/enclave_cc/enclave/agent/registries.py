@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage
 from enclave_cc.formats.oci.edge import foreign
-from enclave_cc.formats.proxies import Proxies
-from enclave_cc.formats.registries import Registries
-from enclave_cc.formats.registry_auth.auth_file import AuthFile
-from enclave_cc.formats.registry_auth.helper_answer import parse_credentials
-from enclave_cc.formats.registry_settings import RESOURCE
-from enclave_cc.transport.lookaside import LookasideClient
-from enclave_cc.transport.mirrored_registry import MirroredRegistry, MirrorHealth
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.formats.owner.registries import RESOURCE
+from enclave_cc.formats.registries.auth_file import AuthFile
+from enclave_cc.formats.registries.configuration import Registries
+from enclave_cc.formats.registries.helper_answer import parse_credentials
+from enclave_cc.formats.registries.proxies import Proxies
+from enclave_cc.transport.registry.client import RegistryClient
+from enclave_cc.transport.registry.lookaside import LookasideClient
+from enclave_cc.transport.registry.mirrored import MirroredRegistry, MirrorHealth
 
 if TYPE_CHECKING:
     from enclave_cc.enclave.agent.broker import BrokerSession
-    from enclave_cc.formats.owner_settings import OwnerSettings
-    from enclave_cc.transport.patience import Patience
+    from enclave_cc.formats.owner.settings import OwnerSettings
+    from enclave_cc.transport.patience.deadline import Patience
 
 # Where there is somebody else to ask, a second attempt tells a hiccup from a failure.
 _MIRROR_ATTEMPTS: Final = 2

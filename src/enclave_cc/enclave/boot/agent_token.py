@@ -25,7 +25,7 @@ from enclave_cc.formats.jose.jws import MAX_TOKEN_CHARS, verify_es256
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enclave_cc.formats.owner_settings import OwnerSettings
+    from enclave_cc.formats.owner.settings import OwnerSettings
     from enclave_cc.formats.sgx.report import ReportBody
 
 # RFC 9711 submodule and the claim in which Trustee puts what the evidence said.

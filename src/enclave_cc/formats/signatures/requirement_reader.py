@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
 from enclave_cc.formats.signatures.identity import SignedIdentity
-from enclave_cc.formats.signatures.keyless import SignerIdentity
 from enclave_cc.formats.signatures.requirements import (
     FulcioTrust,
     InsecureAcceptAnything,
@@ -25,6 +24,7 @@ from enclave_cc.formats.signatures.requirements import (
     SigstoreSigned,
     TrustedRootTrust,
 )
+from enclave_cc.formats.signatures.signer import SignerIdentity
 
 if TYPE_CHECKING:
     from enclave_cc.core.fields import Fields

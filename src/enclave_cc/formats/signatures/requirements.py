@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from enclave_cc.formats.signatures.identity import SignedIdentity
 
 if TYPE_CHECKING:
-    from enclave_cc.formats.signatures.keyless import SignerIdentity
+    from enclave_cc.formats.signatures.signer import SignerIdentity
 
 
 @dataclass(frozen=True, slots=True)

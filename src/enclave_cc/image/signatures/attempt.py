@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import Stage
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.formats.signatures import identity, keyless, openpgp
+from enclave_cc.formats.openpgp import messages as openpgp
+from enclave_cc.formats.signatures import identity
+from enclave_cc.formats.sigstore import keyless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,15 +13,15 @@ from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.core.findings import Finding, Outcome
 from enclave_cc.formats.oci.manifest import Index, Manifest
-from enclave_cc.formats.signatures.bundle import BUNDLE_MEDIA_TYPE, MAX_BUNDLE_BYTES, parse_bundle
-from enclave_cc.formats.signatures.cosign import signature_layers, signature_tag
+from enclave_cc.formats.sigstore.bundle import BUNDLE_MEDIA_TYPE, MAX_BUNDLE_BYTES, parse_bundle
+from enclave_cc.formats.sigstore.cosign import signature_layers, signature_tag
 from enclave_cc.image.fetched import read_blob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from enclave_cc.formats.oci.descriptor import Descriptor
-    from enclave_cc.formats.signatures.detached import DetachedSignature
+    from enclave_cc.formats.sigstore.detached import DetachedSignature
     from enclave_cc.image.checks import Checks
     from enclave_cc.image.ports import Registry
     from enclave_cc.image.signatures.subject import SignatureSubject, SignedDocument

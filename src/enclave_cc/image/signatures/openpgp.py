@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.formats.openpgp.messages import MESSAGE_RULE, Keyring, SignedMessage, verify_message
 from enclave_cc.formats.signatures.claim import PayloadType, SignedClaim
-from enclave_cc.formats.signatures.openpgp import MESSAGE_RULE, Keyring, SignedMessage, verify_message
 from enclave_cc.image.signatures.attempt import PAYLOAD_RULE
 from enclave_cc.image.signatures.claims import check_claims
 from enclave_cc.image.signatures.sigstore import load

@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.core.findings import Finding, Outcome
-from enclave_cc.formats.signatures.authority import Authority, load_pem_authority
-from enclave_cc.formats.signatures.keyless import KEY_RULE, LOG_RULE, SignerIdentity, verify_keyless
 from enclave_cc.formats.signatures.public_key import PublicKey
-from enclave_cc.formats.signatures.rekor import LogError, LogKey, verify_entry
 from enclave_cc.formats.signatures.requirements import FulcioTrust, KeyTrust, TrustedRootTrust
-from enclave_cc.formats.signatures.trusted_root import TrustRoot, parse_trusted_root
+from enclave_cc.formats.sigstore.authority import Authority, load_pem_authority
+from enclave_cc.formats.sigstore.keyless import KEY_RULE, LOG_RULE, verify_keyless
+from enclave_cc.formats.sigstore.rekor import LogError, LogKey, verify_entry
+from enclave_cc.formats.sigstore.trusted_root import TrustRoot, parse_trusted_root
 from enclave_cc.image.signatures.attempt import PAYLOAD_RULE
 from enclave_cc.image.signatures.claims import check_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from enclave_cc.formats.signatures.detached import DetachedSignature
     from enclave_cc.formats.signatures.identity import SignedIdentity
     from enclave_cc.formats.signatures.requirements import Material, SigstoreTrust
+    from enclave_cc.formats.signatures.signer import SignerIdentity
+    from enclave_cc.formats.sigstore.detached import DetachedSignature
     from enclave_cc.image.ports import Resources
     from enclave_cc.image.signatures.subject import SignatureSubject
 

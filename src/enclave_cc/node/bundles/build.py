@@ -72,7 +72,7 @@ sys.exit(main())
 '''
 # Parts of the trusted rooms that only the simulated platform's daemon, the node, the owner's tools or the
 # other enclave use.
-_NOT_INSIDE: Final = ("platform/simulated/", "transport/credential_")
+_NOT_INSIDE: Final = ("platform/simulated/", "transport/registry/credential_")
 _INSIDE: Final = ("platform/simulated/__init__.py", "platform/simulated/driver.py")
 
 

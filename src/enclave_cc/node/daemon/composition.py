@@ -16,8 +16,8 @@ from enclave_cc.node.daemon.snapshot_policy import SnapshotPolicy
 from enclave_cc.node.daemon.snapshot_store import SnapshotStore
 from enclave_cc.node.daemon.snapshots_service import SnapshotsService
 from enclave_cc.node.daemon.snapshotter import Snapshotter
-from enclave_cc.transport.blob_directory import BlobDirectory
-from enclave_cc.transport.patience import Patience
+from enclave_cc.transport.blobs.directory import BlobDirectory
+from enclave_cc.transport.patience.deadline import Patience
 from enclave_cc.transport.ttrpc_server import TtrpcServer
 
 if TYPE_CHECKING:

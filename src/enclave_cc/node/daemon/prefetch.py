@@ -20,7 +20,7 @@ from enclave_cc.node.daemon.snapshot_record import IMAGE_LABEL, LAYER_LABEL, LAY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from enclave_cc.transport.blob_directory import BlobDirectory
+    from enclave_cc.transport.blobs.directory import BlobDirectory
 
 _LOG: Final = logging.getLogger(__name__)
 # As many downloads as containerd runs by default.

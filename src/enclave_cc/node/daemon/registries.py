@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.core.fields import FieldError
-from enclave_cc.formats.bounded_toml import MAX_TOML_BYTES
-from enclave_cc.formats.proxies import Proxies
-from enclave_cc.formats.registries import Registries
-from enclave_cc.transport.credential_files import CredentialFiles
-from enclave_cc.transport.mirrored_registry import MirroredRegistry, MirrorHealth
-from enclave_cc.transport.registry import RegistryClient
+from enclave_cc.formats.owner.bounded_toml import MAX_TOML_BYTES
+from enclave_cc.formats.registries.configuration import Registries
+from enclave_cc.formats.registries.proxies import Proxies
+from enclave_cc.transport.registry.client import RegistryClient
+from enclave_cc.transport.registry.credential_files import CredentialFiles
+from enclave_cc.transport.registry.mirrored import MirroredRegistry, MirrorHealth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from enclave_cc.node.config import NodeConfig
-    from enclave_cc.transport.patience import Patience
+    from enclave_cc.transport.patience.deadline import Patience
 
 # One slow download is one worker less for every pod of the node; the agent fetches what is given up here.
 _DOWNLOAD_S: Final = 1800.0

@@ -12,8 +12,8 @@ from enclave_cc.formats.oci.image_config import MAX_CONFIG_BYTES, ImageConfig
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.sealed.tree import LayerError
 from enclave_cc.formats.tar.entry import TarError
-from enclave_cc.image.layer_key import KeyRing
-from enclave_cc.image.layers import Layer, open_layer
+from enclave_cc.image.keys.layer_key import KeyRing
+from enclave_cc.image.layers.opening import Layer, open_layer
 from enclave_cc.image.limits import DEFAULT_LIMITS
 from enclave_cc.tenant.check.contents import check_contents
 from enclave_cc.tenant.check.merged import MergedTree

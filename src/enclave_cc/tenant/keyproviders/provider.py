@@ -19,7 +19,7 @@ from enclave_cc.formats.ocicrypt.keyprovider import (
     parse_wrapped,
 )
 from enclave_cc.formats.ocicrypt.layer_cipher import PrivateOptions
-from enclave_cc.image.key_schemes import Attempt
+from enclave_cc.image.keys.schemes import Attempt
 from enclave_cc.tenant.keyproviders.configuration import find_provider
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from enclave_cc.formats.kbs.resource_uri import ResourceUri
 from enclave_cc.formats.ocicrypt.annotation_packet import KEK_BYTES
 from enclave_cc.formats.ocicrypt.wrapping import BrokerKey
 from enclave_cc.tenant.keyproviders.failures import refused
-from enclave_cc.tenant.recipients import BROKER, broker_key, invalid_recipient
+from enclave_cc.tenant.keys.recipients import BROKER, broker_key, invalid_recipient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enclave_cc.tenant.key_store import KeyStore
     from enclave_cc.tenant.keyproviders.wrap_parameters import WrapParameters
+    from enclave_cc.tenant.keys.store import KeyStore
 
 DEFAULT_CREATE_IN: Final = "kbs:///default/image-kek"
 

@@ -18,7 +18,7 @@ from enclave_cc.formats.ocicrypt.keyprovider import (
     parse_request,
 )
 from enclave_cc.formats.ocicrypt.layer_cipher import PrivateOptions
-from enclave_cc.image.key_schemes import BrokerPackets
+from enclave_cc.image.keys.schemes import BrokerPackets
 from enclave_cc.tenant.keyproviders.failures import refused
 from enclave_cc.tenant.keyproviders.wrap_parameters import WrapParameters
 

@@ -18,7 +18,7 @@ from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.formats.tar.entry import EntryKind, TarError
 from enclave_cc.formats.tar.scanner import TarScanner
-from enclave_cc.image.inflate import CorruptStreamError, inflate
+from enclave_cc.image.layers.inflate import CorruptStreamError, inflate
 from enclave_cc.tenant.places.files import CHUNK_BYTES, read_range, unusable
 
 if TYPE_CHECKING:

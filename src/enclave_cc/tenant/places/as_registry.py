@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.manifest import parse_manifest_or_index
-from enclave_cc.formats.signatures.cosign import signature_tag
-from enclave_cc.transport.registry import FetchedManifest
+from enclave_cc.formats.sigstore.cosign import signature_tag
+from enclave_cc.transport.registry.client import FetchedManifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from enclave_cc.formats.oci.image_config import MAX_CONFIG_BYTES, ImageConfig
 from enclave_cc.formats.oci.manifest import MAX_MANIFEST_BYTES, Index, Manifest
 from enclave_cc.formats.oci.media_types import OCI_CONFIG, Compression, LayerMediaType
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.image.inflate import CorruptStreamError, inflate
+from enclave_cc.image.layers.inflate import CorruptStreamError, inflate
 from enclave_cc.image.limits import DEFAULT_LIMITS
 from enclave_cc.tenant.places.archive import Archive, archive_error
 from enclave_cc.tenant.places.checked import checked

@@ -20,7 +20,7 @@ from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import Compression, LayerMediaType
 from enclave_cc.formats.oci.reference import Reference
-from enclave_cc.image.inflate import CorruptStreamError, inflate
+from enclave_cc.image.layers.inflate import CorruptStreamError, inflate
 from enclave_cc.tenant.places.archive import archive_error
 from enclave_cc.tenant.places.checked import require
 from enclave_cc.tenant.places.docker_archive import MANIFEST_FILE
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from enclave_cc.core.digest import Digest
     from enclave_cc.formats.oci.descriptor import Descriptor
-    from enclave_cc.tenant.image_layout import ImageLayout
+    from enclave_cc.tenant.places.image_layout import ImageLayout
 
 _MEMORY_BYTES: Final = 16 << 20
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index
-from enclave_cc.formats.signatures.cosign import signature_tag
-from enclave_cc.tenant.image_layout import REF_NAME, ImageLayout
+from enclave_cc.formats.sigstore.cosign import signature_tag
 from enclave_cc.tenant.places.checked import checked
 from enclave_cc.tenant.places.files import beside, read_chunks, unusable
+from enclave_cc.tenant.places.image_layout import REF_NAME, ImageLayout
 from enclave_cc.tenant.places.referrers import fallback_tag, with_referrer
 
 if TYPE_CHECKING:

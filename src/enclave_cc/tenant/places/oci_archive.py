@@ -6,10 +6,10 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from enclave_cc.formats.oci.manifest import Index
-from enclave_cc.formats.signatures.cosign import signature_tag
-from enclave_cc.tenant.image_layout import MAX_DOCUMENT_BYTES, find_named
+from enclave_cc.formats.sigstore.cosign import signature_tag
 from enclave_cc.tenant.places.archive import Archive, archive_error
 from enclave_cc.tenant.places.checked import checked
+from enclave_cc.tenant.places.image_layout import MAX_DOCUMENT_BYTES, find_named
 from enclave_cc.tenant.places.layout import DEFAULT_NAME
 from enclave_cc.tenant.places.referrers import fallback_tag
 from enclave_cc.tenant.places.staging import StagedWriter
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from enclave_cc.core.digest import Digest
     from enclave_cc.formats.oci.descriptor import Descriptor
-    from enclave_cc.tenant.image_layout import ImageLayout
+    from enclave_cc.tenant.places.image_layout import ImageLayout
 
 
 class OciArchiveReader:

@@ -6,9 +6,9 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import InvalidInputError, Stage
-from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.places.docker_archive import DockerArchiveReader
 from enclave_cc.tenant.places.docker_archive_writer import DockerArchiveWriter
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.layout import LayoutReader, LayoutWriter
 from enclave_cc.tenant.places.names import Place, PlaceKind
 from enclave_cc.tenant.places.oci_archive import OciArchiveReader, OciArchiveWriter

@@ -14,16 +14,16 @@ from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, parse_manifest_or_index
-from enclave_cc.formats.signatures.cosign import signature_tag
-from enclave_cc.tenant.image_layout import MAX_DOCUMENT_BYTES
+from enclave_cc.formats.sigstore.cosign import signature_tag
 from enclave_cc.tenant.places.checked import checked, require_digest
+from enclave_cc.tenant.places.image_layout import MAX_DOCUMENT_BYTES
 from enclave_cc.tenant.places.referrers import fallback_tag, with_referrer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from enclave_cc.formats.oci.reference import Reference
-    from enclave_cc.transport.registry import FetchedManifest
+    from enclave_cc.transport.registry.client import FetchedManifest
 
 
 class Registry(Protocol):

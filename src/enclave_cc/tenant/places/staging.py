@@ -11,8 +11,8 @@ import shutil
 from abc import ABC, abstractmethod
 from typing import IO, TYPE_CHECKING
 
-from enclave_cc.tenant.image_layout import ImageLayout
 from enclave_cc.tenant.places.files import beside, unusable
+from enclave_cc.tenant.places.image_layout import ImageLayout
 from enclave_cc.tenant.places.layout import LayoutWriter
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError, Stage
 from enclave_cc.core.findings import member
-from enclave_cc.formats import bounded_toml
 from enclave_cc.formats.kbs.runtime_data import runtime_data
+from enclave_cc.formats.owner import bounded_toml
 from enclave_cc.trustee.appraisal.comparison import compare
 from enclave_cc.trustee.appraisal.evidence import Tee
 from enclave_cc.trustee.appraisal.trust_vector import TrustVector

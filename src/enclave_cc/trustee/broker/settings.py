@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.core.fields import FieldError, Fields
-from enclave_cc.formats import bounded_toml
+from enclave_cc.formats.owner import bounded_toml
 from enclave_cc.trustee.appraisal.collateral import INTEL_PCS, URL_SCHEMES
 
 if TYPE_CHECKING:

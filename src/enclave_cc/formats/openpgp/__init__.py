@@ -1,0 +1,1 @@
+"""OpenPGP messages and keyrings, as far as simple signing needs them."""

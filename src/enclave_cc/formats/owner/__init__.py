@@ -1,0 +1,1 @@
+"""The settings inside initdata, one module per table."""

@@ -1,0 +1,1 @@
+"""What container tools write about registries: mirrors and blocks, short names, proxies, credentials."""

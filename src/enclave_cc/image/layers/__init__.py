@@ -1,0 +1,1 @@
+"""One layer, from untrusted bytes to a checked tar stream."""

@@ -1,0 +1,1 @@
+"""Images made from descriptions, the same bytes on every machine."""

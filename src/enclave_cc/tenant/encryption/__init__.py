@@ -1,0 +1,1 @@
+"""Encrypting images, giving the plain ones back, and changing who can open them."""

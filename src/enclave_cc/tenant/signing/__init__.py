@@ -1,0 +1,1 @@
+"""Signing images as cosign does, and asking whether an enclave would accept them."""
