@@ -19,7 +19,11 @@ _PERIOD_S: Final = 0.25
 
 @contextmanager
 def cut_off(patience: Patience, end: Callable[[], None]) -> Iterator[None]:
-    """Call ``end`` from another thread should patience end while the block runs."""
+    """
+    Call ``end`` from another thread should patience end while the block runs; again while it goes on.
+
+    What the block waits for may not exist yet when its time is over: a connection that is still being made.
+    """
     done = threading.Event()
     thread = threading.Thread(target=_watch, args=(patience, done, end), name="watchdog", daemon=True)
     thread.start()
@@ -35,5 +39,9 @@ def _watch(patience: Patience, done: threading.Event, end: Callable[[], None]) -
         try:
             patience.require()
         except UnavailableError:
-            end()
-            return
+            break
+    else:
+        return
+    end()
+    while not done.wait(_PERIOD_S):
+        end()

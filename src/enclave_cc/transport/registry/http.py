@@ -145,14 +145,6 @@ class RegistryHttp:
             raise _proxy_failed(detail)
         raise _invalid(detail)
 
-    def chunks(self, response: BaseHTTPResponse, chunk_bytes: int) -> Iterator[bytes]:
-        """Read a body in whatever pieces it arrives, none larger than ``chunk_bytes``."""
-        try:
-            while chunk := response.read1(chunk_bytes, decode_content=False):
-                yield chunk
-        except (failures.HTTPError, OSError) as error:
-            raise _unavailable(str(error)) from error
-
     def pieces(self, response: BaseHTTPResponse, piece_bytes: int, patience: Patience) -> Iterator[bytes]:
         """
         Read a long body in pieces of the same size, each received into memory of its own and never copied.
@@ -174,16 +166,17 @@ class RegistryHttp:
         """Read a whole body that has to be small and has to arrive within the time of one request."""
         patience = self._patience.at_most(self._request_s)
         body = bytearray()
-        for chunk in self.chunks(response, _READ_BYTES):
-            body += chunk
-            if len(body) > max_bytes:
-                raise _invalid(f"an answer of more than {max_bytes} bytes")
+        try:
+            for piece in self.pieces(response, _READ_BYTES, patience):
+                body += piece
+                if len(body) > max_bytes:
+                    raise _invalid(f"an answer of more than {max_bytes} bytes")
+        except UnavailableError as error:
+            if error.code != "deadline-exceeded":
+                raise
+            # Another attempt may be quicker, if the whole work has time left.
             self._patience.require()
-            if not patience.deadline.remaining_s:
-                # Another attempt may be quicker; the whole work has time left.
-                raise _unavailable("the answer took too long")
-        # A socket that was shut may look like an answer without a length that ended.
-        self._patience.require()
+            raise _unavailable("the answer took too long") from error
         return bytes(body)
 
 
