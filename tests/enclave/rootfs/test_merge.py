@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import tarfile
@@ -12,7 +13,10 @@ import pytest
 from enclave_cc.core.errors import UnavailableError
 from enclave_cc.enclave.rootfs.merge import TreeMerger
 from enclave_cc.formats.sealed.tree import LayerError, Tree
+from enclave_cc.formats.tar.chunked import ChunkedFile
+from enclave_cc.formats.tar.entry import EntryKind
 from enclave_cc.formats.tar.scanner import TarScanner
+from enclave_cc.formats.tar.sparse_map import Segment
 
 
 def entries(*names):
@@ -116,3 +120,46 @@ def test_what_a_held_layer_does_wrong_is_found_at_its_turn():
     merger.finish(high, 1)
     with pytest.raises(LayerError):
         merger.finish(low, 1)
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        {"xattrs": {b"user.a": bytes(4000)}},
+        {"target": bytes(4000), "kind": EntryKind.SYMBOLIC_LINK},
+        {"path": b"p/" * 2000},
+        {"chunks": ChunkedFile(4 << 20, (Segment(1, 1),), max_bytes=1 << 20)},
+    ],
+    ids=["attributes", "target", "path", "sparse map"],
+)
+def test_an_entry_that_takes_much_memory_counts_as_several(heavy):
+    (plain,) = entries("a")
+    merger = TreeMerger(Tree(), held_entries=20)
+    merger.reserve()
+    high = merger.reserve()
+    merger.add(high, [plain] * 5)
+    added = threading.Event()
+
+    def fill():
+        with contextlib.suppress(UnavailableError):
+            merger.add(high, [plain._replace(**heavy)] * 2)
+            added.set()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    assert not added.wait(0.1)
+    merger.give_up()
+    thread.join()
+    assert not added.is_set()
+
+
+def test_room_that_heavy_entries_took_comes_back_with_their_turn():
+    (plain,) = entries("a")
+    heavy = plain._replace(path=b"p/" * 200)
+    merger = TreeMerger(Tree(), held_entries=6)
+    for _ in range(20):
+        low, high = merger.reserve(), merger.reserve()
+        merger.add(high, [heavy] * 3)
+        merger.finish(low, 1)
+        merger.finish(high, 1)
+    assert merger.complete() == 40

@@ -342,3 +342,21 @@ def test_the_order_of_entries_and_whiteouts_does_not_matter(entries, random):
     shuffled = list(entries)
     random.shuffle(shuffled)
     assert listing(merge(LOWER, entries)) == listing(merge(LOWER, shuffled))
+
+
+def test_paths_through_links_cost_time_and_all_of_an_image_have_a_bound():
+    links = [directory("a"), symlink("l0", "a"), *(symlink(f"l{n}", f"a/../l{n - 1}") for n in range(1, 9))]
+    entries = [*links, *(file(f"{at}/{n}") for n in range(10) for at in ("a", "l8"))]
+    merge(entries, max_link_steps=10 * 25)
+    with pytest.raises(TreeTooLargeError, match="symbolic links together"):
+        merge(entries, max_link_steps=10 * 25 - 1)
+
+
+def test_a_link_to_the_root_counts_as_a_step_too():
+    entries = [
+        directory("a"),
+        symlink("l", "/"),
+        *(file(f"{at}/{n}") for n in range(10) for at in ("a", "l")),
+    ]
+    with pytest.raises(TreeTooLargeError):
+        merge(entries, max_link_steps=9)

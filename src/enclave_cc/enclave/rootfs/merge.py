@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from enclave_cc.formats.sealed.tree import Tree
     from enclave_cc.formats.tar.entry import TarEntry
 
-# An entry takes about 400 bytes while it waits.
 HELD_ENTRIES: Final = 32_768
+# What an entry takes while it waits; one with long names, attributes or a sparse map counts as several.
+_ENTRY_BYTES: Final = 400
 
 
 class GivenUpError(UnavailableError):
@@ -38,6 +39,7 @@ class TreeMerger:
         self._tree = tree
         self._room = held_entries
         self._held: dict[int, list[TarEntry]] = {}
+        self._weights: dict[int, int] = {}
         self._finished: dict[int, int] = {}
         self._places = 0
         self._turn = 0
@@ -55,12 +57,15 @@ class TreeMerger:
     def add(self, place: int, entries: Sequence[TarEntry]) -> None:
         """Apply entries or hold them; raise ``LayerError``, ``GivenUpError`` after ``give_up()``."""
         with self._changed:
-            self._changed.wait_for(lambda: self._given_up or self._fits(place, len(entries)))
+            # A layer whose turn it is holds nothing; what that would take is not counted.
+            weight = 0 if place == self._turn else _weight(entries)
+            self._changed.wait_for(lambda: self._given_up or place == self._turn or weight <= self._room)
             if self._given_up:
                 raise GivenUpError
             if place != self._turn:
                 self._held.setdefault(place, []).extend(entries)
-                self._room -= len(entries)
+                self._weights[place] = self._weights.get(place, 0) + weight
+                self._room -= weight
                 return
             self._begin_turn()
         # Nobody else touches the tree before this place is finished.
@@ -90,16 +95,13 @@ class TreeMerger:
             self._held.clear()
             self._changed.notify_all()
 
-    def _fits(self, place: int, entries: int) -> bool:
-        return place == self._turn or entries <= self._room
-
     def _begin_turn(self) -> None:
         if self._begun == self._turn:
             return
         self._begun = self._turn
         self._tree.begin_layer(self._chunks * CHUNK_BYTES)
         held = self._held.pop(self._turn, [])
-        self._room += len(held)
+        self._room += self._weights.pop(self._turn, 0)
         self._changed.notify_all()
         self._apply(held)
 
@@ -107,3 +109,14 @@ class TreeMerger:
         add = self._tree.add
         for entry in entries:
             add(entry)
+
+
+def _weight(entries: Sequence[TarEntry]) -> int:
+    """Say as how many ordinary entries these count."""
+    return len(entries) + sum(map(_extra_bytes, entries)) // _ENTRY_BYTES
+
+
+def _extra_bytes(entry: TarEntry) -> int:
+    attributes = sum(len(name) + len(value) for name, value in entry.xattrs.items())
+    sparse = 0 if entry.chunks is None else entry.chunks.cost_bytes
+    return len(entry.path) + len(entry.target) + attributes + sparse

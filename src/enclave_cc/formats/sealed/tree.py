@@ -42,6 +42,9 @@ MAX_TEXT_BYTES: Final = 256 << 20
 # Deeper paths cannot be opened by their name (PATH_MAX is 4096).
 MAX_DEPTH: Final = 2048
 _MAX_SYMLINKS: Final = 40
+# Names in the targets of the links on the way to all entries together. Each takes time, and one entry may ask
+# for 40 times 2048. An image that has every file behind a link or two stays far below.
+MAX_LINK_STEPS: Final = 20_000_000
 _MAX_TARGET_BYTES: Final = 4095
 # Linux lists no more than this of one file; an EROFS inode counts its attributes in 16 bits.
 _MAX_XATTRS_BYTES: Final = 128 << 10
@@ -77,12 +80,14 @@ class Tree:
         max_text_bytes: int = MAX_TEXT_BYTES,
         max_sparse_bytes: int = MAX_SPARSE_BYTES,
         max_depth: int = MAX_DEPTH,
+        max_link_steps: int = MAX_LINK_STEPS,
     ) -> None:
         self.root = Node(IMPLICIT_DIRECTORY_MODE)
         self._max_depth = max_depth
         self._sparse_left = max_sparse_bytes
         self._nodes_left = max_nodes
         self._text_left = max_text_bytes
+        self._link_steps_left = max_link_steps
         self._layer = -1
         self._base = 0
         # Archives list a directory's entries together, so remembering one directory saves most walks.
@@ -287,7 +292,9 @@ class Tree:
                 target = child.node.target
                 if target.startswith(b"/"):
                     done, nodes = [], [self.root]
-                pending += [step for step in reversed(target.split(b"/")) if step not in (b"", b".")]
+                steps = target.split(b"/")
+                self._spend_on_links(len(steps))
+                pending += [step for step in reversed(steps) if step not in (b"", b".")]
             else:
                 done.append(part)
                 nodes.append(child.node if child is not None else None)
@@ -305,6 +312,11 @@ class Tree:
         self._text_left -= text_bytes
         if self._text_left < 0:
             raise TreeTooLargeError("the image's names and attributes are too long together")
+
+    def _spend_on_links(self, steps: int) -> None:
+        self._link_steps_left -= steps
+        if self._link_steps_left < 0:
+            raise TreeTooLargeError("the image's paths lead through too many symbolic links together")
 
     def _spend_on_sparse(self, stored_bytes: int) -> None:
         self._sparse_left -= stored_bytes
