@@ -116,7 +116,9 @@ def test_a_file_with_helpers_only_is_a_file():
     assert file.helper_for(Reference.parse("b.example/app")) == "two"
 
 
-@pytest.mark.parametrize("entry", [{"auth": "§"}, auth("no-colon"), {"auth": 1}, []])
+@pytest.mark.parametrize(
+    "entry", [{"auth": "§"}, auth("no-colon"), {"auth": 1}, [], {"registrytoken": "a\r\nX-Other: b"}]
+)
 def test_malformed_entries_are_refused(entry):
     with pytest.raises(InvalidInputError) as caught:
         parse({"registry.example": entry})

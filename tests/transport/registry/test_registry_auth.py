@@ -160,7 +160,19 @@ def test_a_challenge_that_makes_no_sense_is_a_denial(open_client, simulator, ref
     assert caught.value.code == "registry-access-denied"
 
 
-@pytest.mark.parametrize("realm", ["no url", "https://[", "ftp://127.0.0.1/", "https://user@127.0.0.1/"])
+NO_ADDRESSES = [
+    "no url",
+    "https://[",
+    "ftp://127.0.0.1/",
+    "https://user@127.0.0.1/",
+    "https://storage.example:http/",
+    "https://storage.example:99999/",
+    "https://storage\t.example/",
+    "https://storage.example/\x01",
+]
+
+
+@pytest.mark.parametrize("realm", NO_ADDRESSES)
 def test_a_realm_that_is_none_is_refused(open_client, simulator, reference, realm):
     simulator.challenges = [f'Bearer realm="{realm}"']
     with pytest.raises(InvalidInputError) as caught:
@@ -185,3 +197,12 @@ def test_a_redirect_within_the_registry_keeps_the_authorization(open_client, sim
     digest = simulator.add_blob(b"content")
     simulator.redirect_once = f"http://{simulator.host}"
     assert b"".join(open_client().blob(reference, digest)) == b"content"
+
+
+@pytest.mark.parametrize("location", NO_ADDRESSES[1:])
+def test_a_redirect_to_no_address_is_refused(open_client, simulator, reference, location):
+    simulator.auth = ""
+    simulator.statuses = [(307, {"Location": location})]
+    with pytest.raises(InvalidInputError) as caught:
+        open_client().manifest(reference, digest_or_tag="1")
+    assert caught.value.code in {"registry-response-invalid", "registry-insecure"}

@@ -95,7 +95,11 @@ def test_a_registry_that_wants_larger_pieces_gets_them(client, simulator, refere
 
 @pytest.mark.parametrize(
     ("location", "code"),
-    [("http://storage.example/x", "registry-insecure"), ("http://[", "registry-response-invalid")],
+    [
+        ("http://storage.example/x", "registry-insecure"),
+        ("http://[", "registry-response-invalid"),
+        ("https://storage.example:x/", "registry-response-invalid"),
+    ],
 )
 def test_an_upload_does_not_leave_tls_for_another_host(client, simulator, reference, location, code):
     simulator.statuses = [(202, {"Location": location})]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from enclave_cc.formats.oci.reference import Reference
 
 MAX_AUTH_FILE_BYTES: Final = 1 << 20
+
+# It goes into a header as it is.
+_TOKEN: Final = re.compile(r"[!-~]*")
 
 _Value = TypeVar("_Value")
 
@@ -84,6 +88,8 @@ def _entry(fields: Fields) -> Credentials | None:
         identity_token=fields.text("identitytoken", default=""),
         registry_token=fields.text("registrytoken", default=""),
     )
+    if not _TOKEN.fullmatch(entry.registry_token):
+        raise fields.error("registrytoken", "has characters that no header can carry")
     auth = fields.text("auth", default="")
     if auth:
         username, password = _decode(fields, auth)

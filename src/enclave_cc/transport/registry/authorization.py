@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.registries.challenge import choose, parse_challenges
 from enclave_cc.formats.registries.token import scope_union
+from enclave_cc.transport.registry.bounded_memory import BoundedMemory
 from enclave_cc.transport.registry.token import TokenRequest, TokenService, basic
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class RegistryAuth:
         self._clock = clock
         self._tokens = TokenService(http)
         # Read and written by several threads; a lost entry costs one more token request.
-        self._known: dict[_Scope, _Grant] = {}
+        self._known: BoundedMemory[_Scope, _Grant] = BoundedMemory()
 
     @contextmanager
     def request(
@@ -138,7 +139,7 @@ class RegistryAuth:
         """Renew a token that is about to expire: a body that streams could not be sent twice."""
         grant = self._known.get(scope)
         if grant is not None and self._clock() >= grant.renew_at_s:
-            self._known[scope] = self._grant(grant.challenge, scope, self._credentials(reference))
+            self._known.keep(scope, self._grant(grant.challenge, scope, self._credentials(reference)))
 
     def _challenged(self, response: BaseHTTPResponse, scope: _Scope, reference: Reference) -> bool:
         """Answer a challenge; tell whether it is worth asking again."""
@@ -149,10 +150,10 @@ class RegistryAuth:
             return False
         credentials = self._credentials(reference)
         if bearer is not None and bearer.get("realm"):
-            self._known[scope] = self._grant(bearer, scope, credentials)
+            self._known.keep(scope, self._grant(bearer, scope, credentials))
             return True
         if "basic" in offered and credentials is not None and credentials.has_password:
-            self._known[scope] = _Grant(basic(credentials), float("inf"), offered["basic"])
+            self._known.keep(scope, _Grant(basic(credentials), float("inf"), offered["basic"]))
             return True
         return False
 

@@ -7,6 +7,7 @@ or retried by itself, and nothing is taken from the environment.
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S: Final = 10.0
 _READ_BYTES: Final = 64 << 10
 _LONGEST_DELAY_DIGITS: Final = 9
+
+_CONTROL: Final = re.compile(r"^ |[\x00-\x1f\x7f]")
 
 _NOT_FOUND: Final = 404
 _DENIED: Final = frozenset({401, 403})
@@ -73,8 +76,13 @@ class RegistryHttp:
         try:
             parts = urlsplit(url)
             host = parts.netloc
+            # Reading the port checks it.
+            _ = parts.port
         except ValueError as error:
             raise _invalid("a malformed URL") from error
+        # Some parsers drop these, so that what is checked here would not be what is asked.
+        if _CONTROL.search(url):
+            raise _invalid("a URL with control characters")
         if "@" in host or not host:
             raise _invalid("a URL without a plain host")
         if parts.scheme not in {"https", self.scheme(host)}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -31,7 +32,7 @@ class RegistryPools:
 
     def for_url(self, url: str) -> urllib3.PoolManager:
         """Return the pool that leads to a URL; the URL was checked before."""
-        way = self._proxies.for_url(url), url.startswith("https:")
+        way = self._proxies.for_url(url), urlsplit(url).scheme == "https"
         with self._lock:
             pool = self._pools.get(way)
             if pool is None:

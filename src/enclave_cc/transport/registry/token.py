@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.registries.token import MAX_TOKEN_ANSWER_BYTES, TokenAnswer
+from enclave_cc.transport.registry.bounded_memory import BoundedMemory
 
 if TYPE_CHECKING:
     from enclave_cc.formats.registries.credentials import Credentials
@@ -36,7 +37,7 @@ class TokenService:
 
     def __init__(self, http: RegistryHttp) -> None:
         self._http = http
-        self._replaced: dict[tuple[str, str], str] = {}
+        self._replaced: BoundedMemory[tuple[str, str], str] = BoundedMemory()
 
     def token(self, request: TokenRequest, credentials: Credentials | None) -> TokenAnswer:
         """Get a token; raise ``InvalidInputError`` (registry-access-denied, …) or ``UnavailableError``."""
@@ -51,7 +52,7 @@ class TokenService:
         return self._ask("GET", url, headers, None)
 
     def _exchange(self, request: TokenRequest, identity_token: str) -> TokenAnswer:
-        current = self._replaced.get((request.realm, identity_token), identity_token)
+        current = self._replaced.get((request.realm, identity_token)) or identity_token
         form = {
             "grant_type": "refresh_token",
             "client_id": _CLIENT_ID,
@@ -61,7 +62,7 @@ class TokenService:
         }
         answer = self._ask("POST", request.realm, _FORM, urlencode(form).encode("ascii"))
         if answer.identity_token:
-            self._replaced[request.realm, identity_token] = answer.identity_token
+            self._replaced.keep((request.realm, identity_token), answer.identity_token)
         return answer
 
     def _ask(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> TokenAnswer:
