@@ -177,6 +177,33 @@ def test_too_many_members_are_refused(tmp_path, saved, monkeypatch):
     assert "too many" in refusal(saved.write(tmp_path / "a.tar")).detail
 
 
+def test_names_of_members_that_are_long_together_are_refused(tmp_path, saved, monkeypatch):
+    monkeypatch.setattr(archive_module, "MAX_TEXT_BYTES", 200)
+    path = tmp_path / "names.tar"
+    saved.files["x" * 150] = b""
+    assert "names are too long" in refusal(saved.write(path)).detail
+
+
+def test_attributes_of_members_are_not_kept(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a")
+        info.pax_headers = {"SCHILY.xattr.user.a": "x" * 60_000}
+        tar.addfile(info)
+    with contextlib.closing(archive_module.Archive(tmp_path / "a.tar")) as archive:
+        assert archive.has("a")
+        assert not any(member.xattrs for member in archive._members.values())
+
+
+def test_an_archive_that_grows_without_end_is_refused(tmp_path):
+    path = tmp_path / "bomb.tar.gz"
+    with gzip.open(path, "wb", compresslevel=9) as bomb:
+        for _ in range(80):
+            bomb.write(bytes(1 << 20))
+    with pytest.raises(InvalidInputError) as caught:
+        DockerArchiveReader(path)
+    assert "grows beyond" in caught.value.detail
+
+
 def test_of_several_images_one_must_be_named(tmp_path, saved):
     entries = [{"Config": "c.json", "RepoTags": [tag], "Layers": saved.listed} for tag in ("a:1", "b:1")]
     saved.manifest = entries

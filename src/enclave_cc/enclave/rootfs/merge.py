@@ -45,7 +45,8 @@ class TreeMerger:
         self._turn = 0
         self._begun = -1
         self._chunks = 0
-        self._given_up = False
+        # Nobody waits or adds any more.
+        self.given_up = False
         self._changed = threading.Condition()
 
     def reserve(self) -> int:
@@ -59,8 +60,8 @@ class TreeMerger:
         with self._changed:
             # A layer whose turn it is holds nothing; what that would take is not counted.
             weight = 0 if place == self._turn else _weight(entries)
-            self._changed.wait_for(lambda: self._given_up or place == self._turn or weight <= self._room)
-            if self._given_up:
+            self._changed.wait_for(lambda: self.given_up or place == self._turn or weight <= self._room)
+            if self.given_up:
                 raise GivenUpError
             if place != self._turn:
                 self._held.setdefault(place, []).extend(entries)
@@ -75,7 +76,7 @@ class TreeMerger:
         """Say that a layer is complete and how many chunks its stream has; apply what waited for that."""
         with self._changed:
             self._finished[place] = chunks
-            while not self._given_up and self._turn in self._finished:
+            while not self.given_up and self._turn in self._finished:
                 self._begin_turn()
                 self._chunks += self._finished.pop(self._turn)
                 self._turn += 1
@@ -91,7 +92,7 @@ class TreeMerger:
     def give_up(self) -> None:
         """Let nobody wait or add any more."""
         with self._changed:
-            self._given_up = True
+            self.given_up = True
             self._held.clear()
             self._changed.notify_all()
 

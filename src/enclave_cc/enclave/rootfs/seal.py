@@ -244,8 +244,12 @@ class SealedImageWriter:
             on_error.pop_all()
 
     def _require_open(self) -> None:
-        if self._directory_fd < 0:
-            raise RuntimeError("the sealed image is finished or was given up")
+        if self._directory_fd >= 0:
+            return
+        if self._merger.given_up:
+            # Another layer's failure may be quicker here than with whoever asks for the next place.
+            raise GivenUpError
+        raise RuntimeError("the sealed image is finished")
 
     def _close(self) -> None:
         fd, self._directory_fd = self._directory_fd, -1

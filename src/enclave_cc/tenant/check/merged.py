@@ -86,12 +86,13 @@ class MergedTree:
 
     def walk(self) -> Iterator[tuple[str, Node]]:
         """Yield every path and what is there."""
-        pending = [("/", self._tree.root)]
+        # Paths are joined when their turn comes: those of a million files in a deep directory would be large.
+        pending = [("/", b"", self._tree.root)]
         while pending:
-            path, node = pending.pop()
+            parent, step, node = pending.pop()
+            path = posixpath.join(parent, os.fsdecode(step)) if step else parent
             yield path, node
-            for name, child in (node.children or {}).items():
-                pending.append((posixpath.join(path, os.fsdecode(name)), child.node))
+            pending += [(path, name, child.node) for name, child in (node.children or {}).items()]
 
 
 def _steps(path: str) -> list[bytes]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.media_types import Compression
-from enclave_cc.formats.tar.entry import EntryKind, TarError
+from enclave_cc.formats.tar.entry import NO_XATTRS, EntryKind, TarError
 from enclave_cc.formats.tar.scanner import TarScanner
 from enclave_cc.image.layers.inflate import CorruptStreamError, inflate
+from enclave_cc.image.limits import DEFAULT_LIMITS
 from enclave_cc.tenant.places.files import CHUNK_BYTES, read_range, unusable
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # An image has a few files per layer; archives of many images a few thousand.
 MAX_MEMBERS: Final = 100_000
+# Names and targets of links of all members.
+MAX_TEXT_BYTES: Final = 32 << 20
 # Docker links a duplicate layer to the first one directly.
 _MAX_LINKS: Final = 8
 _MAGICS: Final = ((b"\x1f\x8b", Compression.GZIP), (b"\x28\xb5\x2f\xfd", Compression.ZSTD))
@@ -42,6 +45,7 @@ class Archive:
         self._path = path
         self._file = _open_seekable(path)
         self._members: dict[str, TarEntry] = {}
+        self._text_left = MAX_TEXT_BYTES
         try:
             self._scan()
         except BaseException:
@@ -99,7 +103,11 @@ class Archive:
             self._refuse(f"{name}: occurs twice")
         if entry.chunks is not None:
             self._refuse(f"{name}: is sparse")
-        self._members[name] = entry
+        self._text_left -= len(entry.path) + len(entry.target)
+        if self._text_left < 0:
+            self._refuse("its names are too long together")
+        # Attributes are nobody's business here, and may be a megabyte for each file.
+        self._members[name] = entry._replace(path=b"", xattrs=NO_XATTRS)
 
     def _entry(self, name: str) -> TarEntry:
         entry = self._find(name)
@@ -165,10 +173,20 @@ def _open_seekable(path: Path) -> int:
 def _spooled(path: Path, chunks: Iterator[bytes]) -> int:
     """Copy a stream into a file without a name, decompressing it if need be."""
     first = next(chunks, b"")
-    plain = inflate(_chain(first, chunks), compression_of(first))
+    arrived = grown = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal arrived
+        for chunk in _chain(first, chunks):
+            arrived += len(chunk)
+            yield chunk
+
     try:
         with tempfile.TemporaryFile() as spool:
-            for chunk in plain:
+            for chunk in inflate(counted(), compression_of(first)):
+                grown += len(chunk)
+                if grown > max(arrived * DEFAULT_LIMITS.ratio, DEFAULT_LIMITS.ratio_free_bytes):
+                    raise archive_error(f"{path}: grows beyond {DEFAULT_LIMITS.ratio} times its size")
                 spool.write(chunk)
             spool.flush()
             return os.dup(spool.fileno())

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NoReturn, Self
@@ -62,10 +63,8 @@ class ImageLayout:
 
     def index(self) -> Index:
         """Return the layout's index."""
-        try:
-            return Index.parse((self.directory / "index.json").read_bytes())
-        except OSError as error:
-            raise _error(str(error)) from error
+        with self._open("index.json") as stream:
+            return Index.parse(stream.read(MAX_DOCUMENT_BYTES + 1))
 
     def find(self, name: str = "latest") -> Descriptor:
         """Return the manifest of a name; a layout with one image needs none."""
@@ -105,10 +104,7 @@ class ImageLayout:
 
     def open_blob(self, digest: Digest) -> IO[bytes]:
         """Open a blob's file; nothing is compared."""
-        try:
-            return (self.directory / "blobs" / digest.algorithm / digest.hex).open("rb")
-        except OSError as error:
-            raise _error(str(error)) from error
+        return self._open(f"blobs/{digest.algorithm}/{digest.hex}")
 
     def read_document(self, digest: Digest) -> bytes:
         """Read a small blob and compare its digest."""
@@ -152,10 +148,30 @@ class ImageLayout:
         ]
         self._write_index(Index((*others, *named)))
 
+    def _open(self, name: str) -> IO[bytes]:
+        """Open a file of somebody's directory; a pipe that nobody fills must not hold us up."""
+        try:
+            file = os.open(self.directory / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise _error(str(error)) from error
+        stream = os.fdopen(file, "rb") if stat.S_ISREG(os.fstat(file).st_mode) else None
+        if stream is None:
+            os.close(file)
+            _refuse(f"{self.directory / name}: is no file")
+        return stream
+
     def _write_index(self, index: Index) -> None:
-        temporary = self.directory / ".index.json.partial"
-        temporary.write_bytes(index.to_bytes())
-        temporary.replace(self.directory / "index.json")
+        # A name that nobody can have prepared: a link would lead out of the directory.
+        file, name = tempfile.mkstemp(dir=self.directory, prefix=".index.json.partial-")
+        try:
+            with os.fdopen(file, "wb") as out:
+                out.write(index.to_bytes())
+            Path(name).chmod(0o644)
+            Path(name).replace(self.directory / "index.json")
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                Path(name).unlink()
+            raise
 
 
 def find_named(index: Index, name: str) -> Descriptor | None:
