@@ -178,7 +178,7 @@ def test_too_many_members_are_refused(tmp_path, saved, monkeypatch):
 
 
 def test_names_of_members_that_are_long_together_are_refused(tmp_path, saved, monkeypatch):
-    monkeypatch.setattr(archive_module, "MAX_TEXT_BYTES", 200)
+    monkeypatch.setattr(archive_module, "MAX_TEXT_BYTES", 150)
     path = tmp_path / "names.tar"
     saved.files["x" * 150] = b""
     assert "names are too long" in refusal(saved.write(path)).detail

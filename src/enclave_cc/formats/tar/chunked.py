@@ -51,7 +51,7 @@ class ChunkedFile:
     blocks, and is complete once the entry's data were fed to ``copy``.
     """
 
-    __slots__ = ("_pieces", "blocks", "chunk_bits", "copies")
+    __slots__ = ("_copied", "_pieces", "blocks", "chunk_bits", "copies")
 
     def __init__(self, size: int, segments: tuple[Segment, ...], *, max_bytes: int) -> None:
         """Raise ``TarError`` if that takes more than ``max_bytes``."""
@@ -61,6 +61,7 @@ class ChunkedFile:
         chunk = BLOCK << self.chunk_bits
         self.blocks = array("I", [HOLE]) * -(-size // chunk)
         self._pieces: list[_Piece] = []
+        self._copied = 0
         copied = 0
         for place, segment in _with_places(segments):
             copied = self._map(segment, place, chunk, size, copied)
@@ -73,12 +74,17 @@ class ChunkedFile:
 
     def copy(self, data: bytes | bytearray | memoryview, base: int) -> bool:
         """Keep what is wanted of a piece that begins ``base`` bytes into the data; tell if more is wanted."""
-        for begin, end, place in self._pieces:
-            first, last = max(begin, base), min(end, base + len(data))
+        # They are in the order of the data, and a file may have more of them than data arrive at a time.
+        limit = base + len(data)
+        while self._copied < len(self._pieces):
+            begin, end, place = self._pieces[self._copied]
+            first, last = max(begin, base), min(end, limit)
             if first < last:
                 self.copies[place + first - begin : place + last - begin] = data[first - base : last - base]
-        self._pieces = [piece for piece in self._pieces if piece.end > base + len(data)]
-        return bool(self._pieces)
+            if end > limit:
+                return True
+            self._copied += 1
+        return False
 
     def _map(self, segment: Segment, place: int, chunk: int, size: int, copied: int) -> int:
         """Map a segment whose data begin at ``place``; return how many chunks are copies by now."""
