@@ -120,10 +120,18 @@ class LayerEncryptor:
     def __init__(self, options: PrivateOptions) -> None:
         self._cipher = Cipher(algorithms.AES(options.symkey.reveal()), modes.CTR(options.nonce)).encryptor()
         self._hmac = HMAC(options.symkey.reveal(), hashes.SHA256())
+        self._buffer = bytearray()
 
     def update(self, chunk: Chunk) -> bytes:
-        """Encrypt the next chunk; the result has the same length."""
-        ciphertext = self._cipher.update(chunk)
+        """
+        Encrypt the next chunk; the result has the same length and is the caller's.
+
+        Into a buffer first: only so does the cipher let other threads run meanwhile.
+        """
+        if len(self._buffer) < len(chunk):
+            self._buffer = bytearray(len(chunk))
+        buffer = memoryview(self._buffer)
+        ciphertext = bytes(buffer[: self._cipher.update_into(chunk, buffer)])
         self._hmac.update(ciphertext)
         return ciphertext
 
