@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+import tracemalloc
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.node import directory_children
 from enclave_cc.formats.sealed.tree import LayerError, PathEscapesError, Tree, TreeTooLargeError
 from enclave_cc.formats.tar.chunked import ChunkedFile
@@ -360,3 +362,21 @@ def test_a_link_to_the_root_counts_as_a_step_too():
     ]
     with pytest.raises(TreeTooLargeError):
         merge(entries, max_link_steps=9)
+
+
+def test_a_file_costs_little_memory():
+    tree, count = Tree(), 20_000
+    entries = iter(
+        TarEntry(b"d%d/file%05d" % (number // 100, number), EntryKind.FILE, 512 * number, 5000, 0o644)
+        for number in range(count)
+    )
+    tracemalloc.start()
+    try:
+        tree.begin_layer(0)
+        for entry in entries:
+            tree.add(entry)
+        write_metadata(tree.root, data_bytes=1 << 30, align_bytes=65536)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes / count < 600

@@ -32,7 +32,7 @@ from enclave_cc.formats.sealed.erofs_format import (
     XATTR_ALIGNMENT,
     XATTR_HEADER,
 )
-from enclave_cc.formats.sealed.erofs_layout import Layout, Placement, lay_out
+from enclave_cc.formats.sealed.erofs_layout import Layout, Placement, is_bare, lay_out
 from enclave_cc.formats.sealed.node import directory_children
 from enclave_cc.formats.tar.chunked import COPY, HOLE
 
@@ -57,27 +57,27 @@ def write_metadata(root: Node, *, data_bytes: int, align_bytes: int) -> bytearra
     if total_blocks >= MAX_BLOCKS:
         raise ImageTooLargeError("the image is too large")
     image = bytearray(size)
-    for number, placement in enumerate(layout.placements, start=1):
-        contents = _contents(layout, placement)
+    has_chunks = False
+    for number, placement in enumerate(layout.placements(), start=1):
         _write_inode(image, layout, placement, number)
-        _write_contents(image, layout, placement, contents)
-    _write_superblock(image, layout, total_blocks)
+        if not is_bare(placement.node):
+            _write_contents(image, layout, placement, _contents(layout, placement))
+            has_chunks = has_chunks or placement.layout == LAYOUT_CHUNKED
+    _write_superblock(image, layout, total_blocks, has_chunks=has_chunks)
     return image
 
 
-def _write_superblock(image: bytearray, layout: Layout, total_blocks: int) -> None:
+def _write_superblock(image: bytearray, layout: Layout, total_blocks: int, *, has_chunks: bool) -> None:
     # The root is the first inode, so that its number fits into 16 bits. All else stays zero: no build
     # time, no identifier, no optional features.
-    root = layout.placements[0].nid
-    has_chunks = any(placement.layout == LAYOUT_CHUNKED for placement in layout.placements)
     SUPERBLOCK.pack_into(
         image,
         SUPERBLOCK_OFFSET,
         MAGIC,
         COMPAT_MTIME,
         BLOCK_BITS,
-        root,
-        len(layout.placements),
+        layout.nids[0],
+        len(layout.nodes),
         total_blocks,
         INCOMPAT_CHUNKED if has_chunks else 0,
     )
@@ -144,7 +144,7 @@ def _directory_block(layout: Layout, placement: Placement, names: list[bytes]) -
                 node = placement.parent
             case _:
                 node = children[name].node
-        nid = layout.by_node[id(node)].nid
+        nid = layout.nid(node)
         entries += DIRENT.pack(nid, name_offset, FILE_TYPES[stat.S_IFMT(node.mode)], 0)
         name_offset += len(name)
     return bytes(entries) + b"".join(names)

@@ -9,6 +9,7 @@ Documentation/filesystems/erofs.rst of Linux for the format.
 from __future__ import annotations
 
 import stat
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +32,7 @@ from enclave_cc.formats.sealed.erofs_format import (
 from enclave_cc.formats.sealed.node import directory_children
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from enclave_cc.formats.sealed.node import Node
 
@@ -46,16 +47,11 @@ class Placement:
     parent: Node
     links: int
     xattrs: bytes
-    blocks: list[list[bytes]]
+    blocks: Sequence[list[bytes]]
     stored_bytes: int  # of a directory or link, or copied for a sparse file; other data lie in the layers
     offset: int = 0
     layout: int = LAYOUT_PLAIN
     first_block: int = 0  # of what is not inline, counted from the end of the inodes
-
-    @property
-    def nid(self) -> int:
-        """Return the number by which directory entries name this inode."""
-        return self.offset >> INODE_SLOT_BITS
 
     @property
     def tail_offset(self) -> int:
@@ -72,50 +68,91 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All placements, the root's first; both numbers of blocks count from the image's start."""
+    """
+    Where everything lies, the root first; both numbers of blocks count from the image's start.
 
-    placements: list[Placement]
-    by_node: dict[int, Placement]  # by id(): nodes are alive as long as the placements
+    An image has hundreds of thousands of inodes: what is known of each are numbers in columns, and a
+    placement is made when it is asked for.
+    """
+
+    nodes: list[Node]
+    nids: array[int]
+    links: array[int]
+    parents: dict[int, Node]  # of directories, by their place among the nodes
     inode_blocks: int
     blocks: int
+
+    def nid(self, node: Node) -> int:
+        """Return the number by which directory entries name an inode."""
+        return self.nids[node.number]
+
+    def placements(self) -> Iterator[Placement]:
+        """Yield where each inode lies, in their order."""
+        first_block = 0
+        for number, node in enumerate(self.nodes):
+            placement = _placement(node, self.parents.get(number, node), self.links[number])
+            _place(placement, self.nids[number] << INODE_SLOT_BITS)
+            placement.first_block = first_block
+            first_block += placement.outside_blocks
+            yield placement
+
+
+def is_bare(node: Node) -> bool:
+    """Tell whether nothing of an inode lies in the metadata but itself; most are like this."""
+    return stat.S_ISREG(node.mode) and node.chunks is None and not node.xattrs
 
 
 def lay_out(root: Node) -> Layout:
     """Place every inode that the root reaches."""
-    placements, by_node = _visit(root)
+    nodes, links, parents = _visit(root)
+    nids = array("Q")
     position = SUPERBLOCK_OFFSET + SUPERBLOCK.size
     outside = 0
-    for placement in placements:
-        position = _place(placement, position)
-        placement.first_block = outside
-        outside += placement.outside_blocks
+    for number, node in enumerate(nodes):
+        if is_bare(node):
+            offset = _slot(position)
+            position = offset + INODE.size
+        else:
+            placement = _placement(node, parents.get(number, node), links[number])
+            position = _place(placement, position)
+            offset = placement.offset
+            outside += placement.outside_blocks
+        nids.append(offset >> INODE_SLOT_BITS)
     inode_blocks = -(-position // BLOCK)
-    return Layout(placements, by_node, inode_blocks, inode_blocks + outside)
+    return Layout(nodes, nids, links, parents, inode_blocks, inode_blocks + outside)
 
 
-def _visit(root: Node) -> tuple[list[Placement], dict[int, Placement]]:
-    """Walk breadth first and count links; the root is its own parent."""
-    first = _placement(root, root)
-    placements = [first]
-    by_node = {id(root): first}
-    for directory in placements:  # grows while it is walked
-        if directory.node.children is None:
+def _visit(root: Node) -> tuple[list[Node], array[int], dict[int, Node]]:
+    """Walk breadth first, number the nodes and count links; the root is its own parent."""
+    nodes = [root]
+    links = array("Q", [2])
+    parents = {0: root}
+    root.number = 0
+    for place, directory in enumerate(nodes):  # grows while it is walked
+        if directory.children is None:
             continue
-        for name in sorted(directory.node.children):
-            node = directory.node.children[name].node
-            known = by_node.get(id(node))
-            if known is not None:
-                known.links += 1
+        # Once: from now on they are found in order.
+        directory.children = dict(sorted(directory.children.items()))
+        for child in directory.children.values():
+            node = child.node
+            number = node.number
+            # A number may be left from another writing.
+            if number < len(nodes) and nodes[number] is node:
+                links[number] += 1
                 continue
-            placement = by_node[id(node)] = _placement(node, directory.node)
-            placements.append(placement)
-            if node.children is not None:
-                directory.links += 1
-    return placements, by_node
+            node.number = len(nodes)
+            if node.children is None:
+                links.append(1)
+            else:
+                links.append(2)
+                parents[node.number] = directory
+                links[place] += 1
+            nodes.append(node)
+    return nodes, links, parents
 
 
-def _placement(node: Node, parent: Node) -> Placement:
-    blocks: list[list[bytes]] = []
+def _placement(node: Node, parent: Node, links: int) -> Placement:
+    blocks: Sequence[list[bytes]] = ()
     stored_bytes = 0
     if node.children is not None:
         blocks, stored_bytes = _directory_blocks(node)
@@ -123,7 +160,6 @@ def _placement(node: Node, parent: Node) -> Placement:
         stored_bytes = len(node.target)
     elif node.chunks is not None:
         stored_bytes = len(node.chunks.copies)
-    links = 2 if node.children is not None else 1
     return Placement(
         node, parent, links, encode_xattrs(node.xattrs) if node.xattrs else b"", blocks, stored_bytes
     )

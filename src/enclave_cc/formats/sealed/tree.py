@@ -11,6 +11,7 @@ and stacked. Nothing leaves the root.
 from __future__ import annotations
 
 import stat
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.formats.sealed.layer_path import (
@@ -24,7 +25,13 @@ from enclave_cc.formats.sealed.layer_path import (
     is_plain,
     split_path,
 )
-from enclave_cc.formats.sealed.node import IMPLICIT_DIRECTORY_MODE, Child, Node, directory_children
+from enclave_cc.formats.sealed.node import (
+    IMPLICIT_DIRECTORY_MODE,
+    Child,
+    DirectoryEntry,
+    Node,
+    directory_children,
+)
 from enclave_cc.formats.tar.chunked import MAX_SPARSE_BYTES
 from enclave_cc.formats.tar.entry import EntryKind
 
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerError", "PathEscapesError", "Tree", "TreeTooLargeError"]
 
-# About 1 KiB each; the largest public images have a few hundred thousand files.
+# About half a KiB each; the largest public images have a few hundred thousand files.
 MAX_NODES: Final = 1_000_000
 # Names, targets and attributes of the whole tree, hidden ones included.
 MAX_TEXT_BYTES: Final = 256 << 20
@@ -155,7 +162,7 @@ class Tree:
         self._spend(xattr_bytes + len(entry.target))
         if entry.chunks is not None:
             self._spend_on_sparse(entry.chunks.cost_bytes)
-        node.mode = _LINK_MODE if entry.kind is EntryKind.SYMBOLIC_LINK else _TYPES[entry.kind] | entry.mode
+        node.mode = _mode(entry.kind, entry.mode)
         node.uid = entry.uid
         node.gid = entry.gid
         node.mtime_s = entry.mtime_s
@@ -179,16 +186,16 @@ class Tree:
         target = self._existing(parts)
         if target is None or target.children is not None:
             raise LayerError("a hard link points to nothing, or to a directory")
-        self._place(children, name, target)
+        self._place(children, name, Child(target, self._layer))
 
-    def _place(self, children: dict[bytes, Child], name: bytes, node: Node) -> None:
+    def _place(self, children: dict[bytes, DirectoryEntry], name: bytes, entry: DirectoryEntry) -> None:
         old = children.get(name)
         if old is None:
             self._spend(len(name))
         else:
             # The remembered directory may have been reached through what goes now.
             self._last_parent = None
-        children[name] = Child(node, self._layer)
+        children[name] = entry
 
     def _hide(self, parts: list[bytes], whiteout: bytes) -> None:
         """Apply a whiteout; it makes no directory, and does not count as going through one."""
@@ -306,7 +313,9 @@ class Tree:
         self._nodes_left -= 1
         if self._nodes_left < 0:
             raise TreeTooLargeError("the image has too many files")
-        return Node(mode)
+        node = Node(mode)
+        node.layer = self._layer
+        return node
 
     def _spend(self, text_bytes: int) -> None:
         self._text_left -= text_bytes
@@ -324,6 +333,12 @@ class Tree:
             raise TreeTooLargeError("the image's sparse files are too many and too scattered together")
 
 
+@cache
+def _mode(kind: EntryKind, permissions: int) -> int:
+    """Return type and permissions as one number, the same object for all files that have the same."""
+    return _LINK_MODE if kind is EntryKind.SYMBOLIC_LINK else _TYPES[kind] | permissions
+
+
 def _check_xattrs(xattrs: Mapping[bytes, bytes]) -> int:
     """Refuse what a file cannot have; return how much there is."""
     if any(name.startswith(_OVERLAY_XATTR) for name in xattrs):
@@ -334,5 +349,5 @@ def _check_xattrs(xattrs: Mapping[bytes, bytes]) -> int:
     return total
 
 
-def _child(node: Node | None, name: bytes) -> Child | None:
+def _child(node: Node | None, name: bytes) -> DirectoryEntry | None:
     return node.children.get(name) if node is not None and node.children is not None else None
