@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import Stage, UnavailableError
+from enclave_cc.core.errors import EnclaveCcError, Stage, UnavailableError
 from enclave_cc.formats.oci.descriptor import Descriptor
+from enclave_cc.formats.oci.media_types import LayerMediaType
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry
+from enclave_cc.image.keys.layer_key import KeyRing
+from enclave_cc.image.layers.opening import Layer, open_layer
+from enclave_cc.image.limits import DEFAULT_LIMITS
 
 IMAGE = Reference.parse("registry.example/app:1")
 BLOB = b"ciphertext" * 1000
@@ -58,6 +64,21 @@ def test_ciphertext_that_was_fetched_is_there_for_the_next_pod(directory):
 @pytest.mark.parametrize("media_type", [PLAIN, "application/unknown", "application/unknown+encrypted"])
 def test_plaintext_is_never_left_on_the_node(directory, media_type):
     assert fetch(directory, Registry(), describe(media_type)) == BLOB
+    assert left(directory) == []
+
+
+@pytest.mark.parametrize("limits", [DEFAULT_LIMITS, replace(DEFAULT_LIMITS, spool_bytes=1)])
+@pytest.mark.parametrize(
+    "annotations", [{}, {"org.opencontainers.image.enc.keys.provider.attestation-agent": "e30="}]
+)
+def test_plaintext_that_a_manifest_calls_encrypted_is_not_even_fetched(directory, annotations, limits):
+    descriptor = replace(describe(), annotations=annotations)
+    layer = Layer(IMAGE, descriptor, LayerMediaType.parse(ENCRYPTED), Digest.of(b"tar"))
+    registry = Registry()
+    source = CacheThenRegistry(BlobCache(directory), registry)
+    with pytest.raises(EnclaveCcError):
+        list(open_layer(layer, source=source, keys=KeyRing(), limits=limits))
+    assert registry.asked == 0
     assert left(directory) == []
 
 

@@ -108,3 +108,21 @@ def test_a_cache_and_a_mirror_that_lie_cost_a_retry_each_and_never_the_pull(worl
         assert b"".join(open_layer(layer, source=source, keys=KeyRing(world.resources))) == tar
     # The first lie was enough.
     assert len([call for call, _ in registry.calls if call == "lie"]) == 1
+
+
+@pytest.mark.parametrize("lie", [b"", b"lie", bytes(100_000)], ids=["nothing", "short", "too much"])
+def test_a_mirror_that_lies_about_the_configuration_does_not_end_the_pull(world, lie):
+    world.publish()
+    push_to_mirror(world, world.encrypted)
+
+    class Mirror(LyingMirror):
+        def blob(self, reference, descriptor_digest, *, offset=0):
+            if reference.registry == "lax.example":
+                self.calls.append(("lie", descriptor_digest))
+                return iter([lie] if lie else [])
+            return super().blob(reference, descriptor_digest, offset=offset)
+
+    registry = Mirror(world.registry)
+    accepted = policy(**{"registry.example": ANYTHING})
+    assert world.verify(registry=mirrored(registry), policy=accepted).reference == world.reference
+    assert "lie" in [call for call, _ in registry.calls]

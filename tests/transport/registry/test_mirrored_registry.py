@@ -186,6 +186,13 @@ def test_a_mirror_that_gave_a_wrong_blob_is_not_asked_again():
     assert not world.registry.reject(DIGEST)
 
 
+def test_a_mirror_that_gave_an_empty_blob_is_not_asked_again():
+    world = World(m1=[], registry=[b"right"])
+    assert b"".join(world.registry.blob(IMAGE, DIGEST)) == b""
+    assert world.registry.reject(DIGEST)
+    assert b"".join(world.registry.blob(IMAGE, DIGEST)) == b"right"
+
+
 def test_nobody_is_to_blame_for_a_blob_that_was_never_asked_for():
     assert not World().registry.reject(DIGEST)
 

@@ -121,6 +121,8 @@ class MirroredRegistry:
             except EnclaveCcError as error:
                 self._go_on(mirror, error, tried)
             else:
+                # Also one that brought nothing at all is to blame for what came out.
+                gave.add(mirror.registry)
                 return
         with tried.as_detail(own):
             yield from self._client.blob(own, descriptor_digest, offset=position)
