@@ -12,7 +12,12 @@ import zstandard
 from tests.simulators.memory_registry import MemoryResources
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import EnclaveCcError, InvalidInputError, RefusedError, UnavailableError
+from enclave_cc.core.errors import (
+    EnclaveCcError,
+    InvalidInputError,
+    RefusedError,
+    UnavailableError,
+)
 from enclave_cc.core.findings import Outcome
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.oci.descriptor import Descriptor
@@ -362,6 +367,46 @@ def test_a_good_cache_spares_the_registry(tmp_path):
     cached = Cached(tmp_path, blob, blob)
     assert joined(_plain(blob, Digest.of(TAR), source=cached.source())) == TAR
     assert cached.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "downloads"),
+    [
+        (lambda file: os.truncate(file, 3), 1),
+        (lambda file: os.truncate(file, 1 << 40), 1),
+        (lambda file: file.write_bytes(bytes(file.stat().st_size)), 1),
+        (lambda file: file.unlink(), 0),
+    ],
+    ids=["cut", "endless", "rewritten", "removed"],
+)
+def test_a_cached_file_that_changes_after_it_was_looked_at_costs_a_download_at_most(
+    tmp_path, change, downloads
+):
+    blob = gzip.compress(os.urandom(100_000) + TAR)
+    cached = Cached(tmp_path, blob, blob)
+    source, changed = cached.source(), []
+
+    class Changing:
+        reject = staticmethod(source.reject)
+
+        def open(self, reference, descriptor):
+            chunks = source.open(reference, descriptor)
+            if not changed:
+                changed.append(change(cached.file))
+            return chunks
+
+    plain = gzip.decompress(blob)
+    assert joined(_plain(blob, Digest.of(plain), source=Changing())) == plain
+    assert cached.asked == downloads
+
+
+def test_a_revoked_key_does_not_open_what_the_node_still_has(tmp_path):
+    crypt = Crypt()
+    source = Cached(tmp_path, crypt.blob, crypt.blob).source()
+    assert joined(open_layer(crypt.layer(), source=source, keys=KeyRing(crypt.resources))) == TAR
+    chunks = open_layer(crypt.layer(), source=source, keys=KeyRing(MemoryResources({})))
+    with pytest.raises(EnclaveCcError):
+        list(chunks)
 
 
 @pytest.mark.parametrize(

@@ -234,3 +234,13 @@ def test_a_writer_that_is_killed_leaves_no_blob_and_what_it_wrote_is_swept(tmp_p
     os.utime(left, (1, 1))
     cache.create()
     assert names(tmp_path) == []
+
+
+def test_entries_of_others_in_the_directory_are_no_obstacle(cache, tmp_path):
+    (tmp_path / "notes").write_text("x")
+    (tmp_path / "sha256" / "not-a-digest").mkdir()
+    (tmp_path / "sha256" / "\udcff").write_text("x")
+    os.mkfifo(tmp_path / "sha256" / ("f" * 64))
+    cache.create()
+    cache.store(DIGEST, [BLOB])
+    assert read(cache) == BLOB
