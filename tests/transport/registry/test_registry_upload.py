@@ -11,6 +11,7 @@ from tests.simulators.registry import running_registry
 
 from enclave_cc.core.errors import InvalidInputError, UnavailableError
 from enclave_cc.formats.oci.reference import Reference
+from enclave_cc.formats.registries.credentials import Credentials
 from enclave_cc.transport.patience.deadline import Patience
 from enclave_cc.transport.registry import upload as registry_upload
 from enclave_cc.transport.registry.client import RegistryClient
@@ -114,6 +115,24 @@ def test_another_host_gets_the_body_and_no_authorization(client, simulator, refe
         simulator.statuses = [(202, {"Location": f"http://{storage.host}/v2/team/app/blobs/uploads/1"})]
         _upload(client, reference)
         assert storage.blobs[DIGEST] == DATA
+        assert all("Authorization" not in headers for _, _, headers in storage.requests)
+        client.close()
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+def test_another_host_that_asks_for_credentials_gets_none(simulator, reference, auth):
+    with running_registry() as storage:
+        storage.auth = auth
+        client = RegistryClient(
+            insecure_http=[simulator.host, storage.host],
+            credentials=lambda _: Credentials("alice", "secret"),
+            attempts=1,
+        )
+        simulator.statuses = [(202, {"Location": f"http://{storage.host}/v2/team/app/blobs/uploads/1"})]
+        with pytest.raises(InvalidInputError) as caught:
+            _upload(client, reference)
+        assert caught.value.code == "registry-access-denied"
+        assert storage.requests
         assert all("Authorization" not in headers for _, _, headers in storage.requests)
         client.close()
 

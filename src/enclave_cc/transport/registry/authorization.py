@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 MAX_REDIRECTS: Final = 5
 # A token is renewed so long before its end that a request which has it still gets through.
 _RENEW_BEFORE_S: Final = 10.0
+_DEFAULT_PORTS: Final = {"https": ":443", "http": ":80"}
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class _Scope(NamedTuple):
-    """What one authorization is good for; the very host, as an upload may continue elsewhere."""
+    """What one authorization is good for, at this very host: an upload may continue elsewhere, without it."""
 
     origin: str
     registry: str
@@ -98,16 +99,23 @@ class RegistryAuth:
         *,
         push: bool = False,
         also_pull: str = "",
+        home: str = "",
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
     ) -> Iterator[BaseHTTPResponse]:
-        """Send a request, answering one challenge and following redirects; the answer may be any status."""
-        scope = _Scope(_origin(url), reference.registry, reference.repository, push, also_pull)
+        """
+        Send a request, answering one challenge and following redirects; the answer may be any status.
+
+        ``home`` is an address of the registry where ``url`` is one that it only named: if that is somebody
+        else's, what he asks for is not shown to him.
+        """
+        scope = _Scope(_origin(home or url), reference.registry, reference.repository, push, also_pull)
         sent = _Sent(method, url, dict(headers or {}), body)
         self._renew(scope, reference)
         response = self._send(sent, scope)
         try:
-            if sent.replayable and self._challenged(response, scope, reference):
+            at_home = _origin(url) == scope.origin
+            if at_home and sent.replayable and self._challenged(response, scope, reference):
                 response.close()
                 response = self._send(sent, scope)
             if method in {"GET", "HEAD"}:
@@ -195,4 +203,5 @@ def _invalid(detail: str) -> InvalidInputError:
 
 def _origin(url: str) -> str:
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    # Registries behind proxies like to write the port that everybody means.
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ''))}"

@@ -88,14 +88,22 @@ class BlobUpload:
         last = self._sent + len(rest) - 1
         headers = {**_BLOB_TYPE, "Content-Range": f"{self._sent}-{last}"}
         with self._auth.request(
-            "PATCH", self._location, self._reference, push=True, headers=headers, body=bytes(rest)
+            "PATCH",
+            self._location,
+            self._reference,
+            push=True,
+            home=self._start,
+            headers=headers,
+            body=bytes(rest),
         ) as response:
             self._http.expect(response, {_ACCEPTED}, stage=Stage.STORE)
             self._move(self._location, response)
             self._sent = last + 1
 
     def _ask_how_far(self) -> None:
-        with self._auth.request("GET", self._location, self._reference, push=True) as response:
+        with self._auth.request(
+            "GET", self._location, self._reference, push=True, home=self._start
+        ) as response:
             self._http.expect(response, {_NO_CONTENT}, stage=Stage.STORE)
             match = _RANGE.fullmatch(response.headers.get("Range", ""))
             # Registries write 0-0 for nothing and for one byte; nobody sends one byte.
@@ -123,7 +131,7 @@ class BlobUpload:
         separator = "&" if urlsplit(self._location).query else "?"
         url = f"{self._location}{separator}{urlencode({'digest': digest})}"
         with self._auth.request(
-            "PUT", url, self._reference, push=True, headers=_BLOB_TYPE, body=body
+            "PUT", url, self._reference, push=True, home=self._start, headers=_BLOB_TYPE, body=body
         ) as response:
             self._http.expect(response, {_CREATED}, stage=Stage.STORE)
 
