@@ -206,7 +206,7 @@ def test_inodes_do_not_overlap():
         node.target = b"t" * (number * 3 + 1)
         node.xattrs = {b"user.a": bytes(number)}
     placements = lay_out(with_children(children)).placements()
-    for one, next_one in itertools.pairwise(placements):
+    for (_, one), (_, next_one) in itertools.pairwise(placements):
         assert one.tail_offset <= next_one.offset
         assert next_one.offset % 32 == 0
 

@@ -22,8 +22,10 @@ from enclave_cc.formats.sealed.erofs_format import (
     FILE_TYPES,
     INCOMPAT_CHUNKED,
     INODE,
+    INODE_SLOT_BITS,
     LAYOUT_CHUNKED,
     LAYOUT_INLINE,
+    LAYOUT_PLAIN,
     MAGIC,
     MAX_BLOCKS,
     NO_BLOCK,
@@ -57,12 +59,12 @@ def write_metadata(root: Node, *, data_bytes: int, align_bytes: int) -> bytearra
     if total_blocks >= MAX_BLOCKS:
         raise ImageTooLargeError("the image is too large")
     image = bytearray(size)
+    _write_bare_inodes(image, layout)
     has_chunks = False
-    for number, placement in enumerate(layout.placements(), start=1):
+    for number, placement in layout.placements():
         _write_inode(image, layout, placement, number)
-        if not is_bare(placement.node):
-            _write_contents(image, layout, placement, _contents(layout, placement))
-            has_chunks = has_chunks or placement.layout == LAYOUT_CHUNKED
+        _write_contents(image, layout, placement, _contents(layout, placement))
+        has_chunks = has_chunks or placement.layout == LAYOUT_CHUNKED
     _write_superblock(image, layout, total_blocks, has_chunks=has_chunks)
     return image
 
@@ -83,6 +85,34 @@ def _write_superblock(image: bytearray, layout: Layout, total_blocks: int, *, ha
     )
 
 
+def _write_bare_inodes(image: bytearray, layout: Layout) -> None:
+    """Write what most inodes are, files whose data lie in a layer, in one go."""
+    metadata_bytes = len(image)
+    write = INODE.pack_into
+    for number, (node, nid, links) in enumerate(zip(layout.nodes, layout.nids, layout.links, strict=True), 1):
+        if not is_bare(node):
+            continue
+        size = node.size
+        write(
+            image,
+            nid << INODE_SLOT_BITS,
+            EXTENDED_INODE | LAYOUT_PLAIN << 1,
+            0,
+            node.mode,
+            0,
+            size,
+            (metadata_bytes + node.address) >> BLOCK_BITS if size else 0,
+            number & 0xFFFFFFFF,
+            node.uid,
+            node.gid,
+            node.mtime_s,
+            node.mtime_ns,
+            links,
+            0,
+            0,
+        )
+
+
 def _write_inode(image: bytearray, layout: Layout, placement: Placement, number: int) -> None:
     node = placement.node
     xattrs = placement.xattrs
@@ -95,12 +125,12 @@ def _write_inode(image: bytearray, layout: Layout, placement: Placement, number:
         0,
         node.size if stat.S_ISREG(node.mode) else placement.stored_bytes,
         _union(layout, placement, len(image)),
-        number & 0xFFFFFFFF,
+        (number + 1) & 0xFFFFFFFF,
         node.uid,
         node.gid,
         node.mtime_s,
         node.mtime_ns,
-        placement.links,
+        layout.links[number],
         0,
         0,
     )

@@ -45,7 +45,6 @@ class Placement:
 
     node: Node
     parent: Node
-    links: int
     xattrs: bytes
     blocks: Sequence[list[bytes]]
     stored_bytes: int  # of a directory or link, or copied for a sparse file; other data lie in the layers
@@ -86,15 +85,17 @@ class Layout:
         """Return the number by which directory entries name an inode."""
         return self.nids[node.number]
 
-    def placements(self) -> Iterator[Placement]:
-        """Yield where each inode lies, in their order."""
+    def placements(self) -> Iterator[tuple[int, Placement]]:
+        """Yield the numbers of those inodes that are not bare and where they lie, in their order."""
         first_block = 0
         for number, node in enumerate(self.nodes):
-            placement = _placement(node, self.parents.get(number, node), self.links[number])
+            if is_bare(node):
+                continue
+            placement = _placement(node, self.parents.get(number, node))
             _place(placement, self.nids[number] << INODE_SLOT_BITS)
             placement.first_block = first_block
             first_block += placement.outside_blocks
-            yield placement
+            yield number, placement
 
 
 def is_bare(node: Node) -> bool:
@@ -113,7 +114,7 @@ def lay_out(root: Node) -> Layout:
             offset = _slot(position)
             position = offset + INODE.size
         else:
-            placement = _placement(node, parents.get(number, node), links[number])
+            placement = _placement(node, parents.get(number, node))
             position = _place(placement, position)
             offset = placement.offset
             outside += placement.outside_blocks
@@ -151,7 +152,7 @@ def _visit(root: Node) -> tuple[list[Node], array[int], dict[int, Node]]:
     return nodes, links, parents
 
 
-def _placement(node: Node, parent: Node, links: int) -> Placement:
+def _placement(node: Node, parent: Node) -> Placement:
     blocks: Sequence[list[bytes]] = ()
     stored_bytes = 0
     if node.children is not None:
@@ -160,9 +161,8 @@ def _placement(node: Node, parent: Node, links: int) -> Placement:
         stored_bytes = len(node.target)
     elif node.chunks is not None:
         stored_bytes = len(node.chunks.copies)
-    return Placement(
-        node, parent, links, encode_xattrs(node.xattrs) if node.xattrs else b"", blocks, stored_bytes
-    )
+    xattrs = encode_xattrs(node.xattrs) if node.xattrs else b""
+    return Placement(node, parent, xattrs, blocks, stored_bytes)
 
 
 def _directory_blocks(node: Node) -> tuple[list[list[bytes]], int]:
