@@ -205,19 +205,17 @@ class SealedImageWriter:
         """
         Give the complete manifest its name in one step.
 
-        Blobs are not flushed to the disk: the image dies with the key, which only lives in memory, and
-        what a crash of the host damages the tags refuse.
+        Nothing is flushed to the disk, which would wait for all the blobs: the image dies with its key,
+        which only lives in memory, so none survives a crash of the host, and what is damaged the tags refuse.
         """
         name = random_name(".manifest")
         self._names += [name, MANIFEST_NAME]
         fd = create(self._directory_fd, name)
         try:
             write_all(fd, sealed)
-            os.fsync(fd)
         finally:
             os.close(fd)
         os.rename(name, MANIFEST_NAME, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
-        os.fsync(self._directory_fd)
 
     @contextmanager
     def _new_blob(self) -> Iterator[BlobWriter]:
