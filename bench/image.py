@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.image_encryption import primitives, published
 from bench.image_peers import Containerd, Spent, inflate_only, registry, skopeo_umoci
-from bench.image_stages import stages
+from bench.image_stages import bytes_per_entry, stages
 from bench.report import Goal, Result, Row, row
 from bench.rootfs_images import LARGE, SMALL, image
 from enclave_cc.formats.oci.media_types import Compression
@@ -123,7 +123,9 @@ def _measure(built: BuiltImage, compression: Compression, runs: int) -> tuple[li
         actions["ours"] = lambda: _ours(there, directory, ours)
         spent = _interleaved(actions, runs)
         shares = [stages(there.plain, there.plain_blobs, compression, directory) for _ in range(runs)]
+        memory = [bytes_per_entry(there.plain_blobs, compression)]
     rows = [*_rows(built, spent, ours[1:]), *_stage_rows(built, shares)]
+    rows.append(row(f"{built.name}: memory of the tree and its metadata", "bytes/entry", memory))
     return rows, _goals(built, spent, ours[1:])
 
 

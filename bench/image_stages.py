@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import tracemalloc
 from collections import Counter
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, ChunkSealer
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.tree import Tree
 from enclave_cc.formats.tar.scanner import TarScanner
-from enclave_cc.image.layers.inflate import Inflater
+from enclave_cc.image.layers.inflate import Inflater, inflate
 from enclave_cc.image.layers.ring import PIECE_BYTES
 from enclave_cc.transport.registry.client import RegistryClient
 
@@ -42,6 +43,29 @@ def stages(
         write_metadata(run.tree.root, data_bytes=run.base, align_bytes=CHUNK_BYTES)
     run.target.unlink()
     return dict(run.spent)
+
+
+def bytes_per_entry(blobs: tuple[Path, ...], compression: Compression) -> float:
+    """Merge an image and write its metadata; return the memory that this takes, by the layers' entries."""
+    tracemalloc.start()
+    try:
+        tree, base, entries = Tree(), 0, 0
+        for blob in blobs:
+            tree.begin_layer(base)
+            scanner = TarScanner()
+            for piece in inflate(iter([blob.read_bytes()]), compression):
+                base += len(piece)
+                for entry in scanner.feed(piece):
+                    tree.add(entry)
+                    entries += 1
+            base += -base % CHUNK_BYTES
+        del piece, entry
+        # The buffers above are gone; what counts is the tree and what the writer adds.
+        tracemalloc.reset_peak()
+        write_metadata(tree.root, data_bytes=base, align_bytes=CHUNK_BYTES)
+        return tracemalloc.get_traced_memory()[1] / entries
+    finally:
+        tracemalloc.stop()
 
 
 class _Run:
