@@ -147,7 +147,9 @@ def test_an_interrupted_command_leaves_nothing(place):
         assert sorted(place.iterdir()) == before
 
 
-def test_a_key_is_made_once_and_given_to_the_broker_first(run, place, monkeypatch):
+@pytest.fixture
+def broker(monkeypatch):
+    """What a broker holds that takes everything."""
     held = {}
 
     class Client:
@@ -173,15 +175,29 @@ def test_a_key_is_made_once_and_given_to_the_broker_first(run, place, monkeypatc
             return Client()
 
     monkeypatch.setattr(admin_access, "AdminAccess", Access)
+    return held
+
+
+def test_a_key_is_made_once_and_given_to_the_broker(run, place, broker):
     made = ("--create-key", "--key", "made.key", "--key-id", KID)
     run("encrypt", "app", "oci:x", *made)
-    assert held == {"team/keys/app": (place / "made.key").read_bytes()}
+    assert broker == {"team/keys/app": (place / "made.key").read_bytes()}
     assert (place / "made.key").stat().st_mode & 0o777 == 0o600
     run("decrypt", "oci:x", "oci:back", "--key", "made.key")
     assert digest("back") == digest("app")
     again = ("--create-key", "--key-id", KID)
     assert "[key-exists," in run("encrypt", "app", "oci:y", *again, status=65).err
     assert not (place / "y").exists()
+
+
+def test_a_failed_encryption_takes_no_name_in_the_broker(run, place, broker):
+    made = ("--create-key", "--key", "made.key", "--key-id", KID)
+    for source, status in (("oci:nowhere", 65), ("none.example/a:b", 69)):
+        run("encrypt", source, "oci:x", *made, status=status)
+        assert broker == {}
+        assert not (place / "made.key").exists()
+    run("encrypt", "app", "oci:x", *made)
+    assert broker == {"team/keys/app": (place / "made.key").read_bytes()}
 
 
 def test_an_image_is_encrypted_for_a_key_pair(run, place):

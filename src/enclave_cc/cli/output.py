@@ -19,7 +19,8 @@ class Output(StrEnum):
 
 def show(text: str) -> None:
     """Print a result; what a stranger could have written cannot steer the terminal."""
-    print(printable(text))  # noqa: T201  # this is the command line's output
+    # At once: a server's "ready" has to reach a log file or a pipe as well.
+    print(printable(text), flush=True)  # noqa: T201  # this is the command line's output
 
 
 def printable(text: str) -> str:

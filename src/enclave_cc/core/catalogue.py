@@ -19,7 +19,7 @@ REMEDIES: Final[dict[str, str]] = {
     "digest-mismatch": "the bytes were damaged or replaced on their way: fetch them again from the original",
     "request-id-invalid": "pass the 26 characters that the error message shows after request=",
     "remote-error": "look at the log of the process that answered",
-    "file-unusable": "check that the file exists, can be read and holds what the option asks for",
+    "file-unusable": "name a file that fits the option: the detail says what is wrong with this one",
     "time-invalid": "write a time such as 2026-01-31T12:00:00Z",
     "admin-file-invalid": "pass the admin.json that `enclave-cc kbs init` wrote: --admin FILE",
     "broker-exists": "choose another directory, or remove the old broker with all its keys first",
@@ -41,7 +41,7 @@ REMEDIES: Final[dict[str, str]] = {
         "docker-archive:FILE[:REF]"
     ),
     "image-place-unfit": "write to a registry or an OCI layout: docker archives hold one plain image",
-    "image-archive-invalid": "write the archive anew; the detail says what is odd about this one",
+    "image-archive-invalid": "name an image that it holds, or write it anew; the detail says what is odd",
     "platform-invalid": "write platforms as os/architecture[/variant], such as linux/arm64/v8",
     "image-layer-invalid": "describe each path of the layer once, relative to its root",
     "image-already-encrypted": (
@@ -73,16 +73,16 @@ REMEDIES: Final[dict[str, str]] = {
         "encrypt and push the image again: a wrapped key does not parse or names no broker resource"
     ),
     "layer-key-refused": (
-        "store the key the image was encrypted with under the id the finding names, or name its private key"
-        " in initdata ([image] decryption_keys)"
+        "use the key the image was encrypted with, whose id the finding names: in the broker under it, as"
+        " private key in initdata ([image] decryption_keys), or at the command line with --key"
     ),
     "recipient-invalid": (
         "name recipients as kbs:///…, jwe:PUBLIC-KEY, pkcs7:CERTIFICATE or provider:NAME; the detail says"
         " what is wrong with this one"
     ),
     "keyprovider-config-invalid": (
-        "name the provider in the file that --keyprovider-config or OCICRYPT_KEYPROVIDER_CONFIG points at;"
-        " the detail says what is wrong there"
+        "correct what the detail names: an option here, or the entry of the provider in the file that"
+        " --keyprovider-config or OCICRYPT_KEYPROVIDER_CONFIG points at"
     ),
     "keyprovider-unavailable": "start the key provider, or correct its address in the configuration",
     "keyprovider-refused": "look at what the key provider printed, and at its parameters",
@@ -138,13 +138,17 @@ REMEDIES: Final[dict[str, str]] = {
     "signature-policy-rejects": (
         "pull an image that the signature policy does not reject, or change the policy"
     ),
-    "signing-key-invalid": "use an unencrypted P-256 private key in PEM",
-    "registry-unavailable": "check the registry and the network of the pod, then try again",
+    "signing-key-invalid": (
+        "use a private key of P-256, P-384, Ed25519 or RSA from 2048 bits, in PEM or as cosign writes it, and"
+        " its password; the detail says what is wrong with this one"
+    ),
+    "registry-unavailable": "check the image's name, the registry and the network, then try again",
     "registry-access-denied": "store credentials for the registry, or make the image public",
     "registry-response-invalid": "check that the address is a registry; the detail says what was odd",
     "registry-insecure": "serve the registry over TLS, or list its host in insecure_http_registries",
     "registry-tls-refused": (
-        "give the registry TLS with a certificate for its name from a known CA, or list its host as insecure"
+        "give the registry TLS with a certificate for its name from a known CA; if it has no TLS, list its"
+        " host as insecure (at the command line: --insecure-http HOST)"
     ),
     "registry-blocked": "use an image of another registry, or lift the block in the registry configuration",
     "registries-config-invalid": "correct the registry configuration; the detail names the member",

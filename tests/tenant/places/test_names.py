@@ -39,6 +39,34 @@ def test_a_directory_that_exists_is_a_layout(tmp_path, monkeypatch):
     assert Place.parse("app").kind is PlaceKind.LAYOUT
 
 
+def test_a_file_is_no_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.tar").touch()
+    with pytest.raises(InvalidInputError) as caught:
+        Place.parse("app.tar")
+    assert caught.value.detail == "app.tar is a file: is it oci-archive:app.tar or docker-archive:app.tar?"
+
+
+@pytest.mark.parametrize("text", ["docker-daemon:app:v1", "containers-storage:app", "dir:app"])
+def test_places_of_other_tools_are_not_looked_for_on_a_hub(text):
+    with pytest.raises(InvalidInputError) as caught:
+        Place.parse(text)
+    assert caught.value.code == "image-place-invalid"
+
+
+def test_a_name_that_no_file_can_have_is_a_reference():
+    assert Place.parse("registry.example/" + "/".join(["a" * 60] * 4) + "@sha256:" + "0" * 64).reference
+    with pytest.raises(InvalidInputError):
+        Place.parse("a" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("text", "guessed"), [("app", True), ("team/app:v1", True), ("docker.io/team/app", False)]
+)
+def test_whoever_names_no_host_may_have_meant_a_directory(text, guessed):
+    assert Place.parse(text).guessed is guessed
+
+
 @pytest.mark.parametrize("text", ["oci:", "docker-archive::x", "oci:a\0b", "", "NO NAME"])
 def test_what_names_nothing_is_refused(text):
     with pytest.raises(InvalidInputError):

@@ -71,7 +71,8 @@ def test_a_request_that_waits_ends_at_once(answer, call):
         begun = time.monotonic()
         with pytest.raises(UnavailableError) as caught:
             call(client, reference)
-        assert time.monotonic() - begun < 1
+        # A request gives up by itself after 30 s; less than this is "at once" on a busy machine too.
+        assert time.monotonic() - begun < 10
         assert caught.value.code == "cancelled"
         thread.join(10)
         client.close()

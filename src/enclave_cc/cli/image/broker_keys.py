@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from enclave_cc.core.errors import InvalidInputError, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from enclave_cc.core.secret import Secret
     from enclave_cc.formats.kbs.resource_uri import ResourceUri
+    from enclave_cc.tenant.keys.store import KeyStore
 
 
 class BrokerKeyStore:
@@ -42,3 +45,47 @@ class BrokerKeyStore:
         self.require_new(uri)
         with self._access.client() as client:
             client.put_resource(uri, bytes(key.reveal()))
+
+
+class HeldKeys:
+    """
+    New keys that go to the broker once what needs them is complete.
+
+    A command that fails before may be repeated as it stands: no name is taken in the broker.
+    """
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+        self._held: list[tuple[ResourceUri, Secret]] = []
+        self._handed_over = False
+
+    def require_new(self, uri: ResourceUri) -> None:
+        """Raise ``InvalidInputError`` (key-exists) if there is something of that name."""
+        self._store.require_new(uri)
+
+    def create(self, uri: ResourceUri, key: Secret) -> None:
+        """Hold a new key."""
+        self._held.append((uri, key))
+
+    def hand_over(self) -> None:
+        """Put the keys into the broker: after the last layer, and before the image has its name."""
+        for uri, key in self._held:
+            # From the first attempt on the broker may have it, whatever it answers.
+            self._handed_over = True
+            self._store.create(uri, key)
+
+    def abandon(self, copy: Path | None) -> None:
+        """Remove the copy of a key that is in no broker."""
+        if copy is not None and self._held and not self._handed_over:
+            copy.unlink(missing_ok=True)
+
+
+@contextmanager
+def held_keys(admin: Path, copy: Path | None) -> Iterator[HeldKeys]:
+    """Hold new keys for the broker of ``admin``; ``copy`` is the file that has the key too."""
+    keys = HeldKeys(BrokerKeyStore(admin))
+    try:
+        yield keys
+    except BaseException:
+        keys.abandon(copy)
+        raise

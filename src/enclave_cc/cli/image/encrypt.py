@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from enclave_cc.cli.image.broker_keys import held_keys
 from enclave_cc.cli.image.options import KeyProviderConfigOption, PlatformOption
 from enclave_cc.cli.image.places import ProgressOptions, RegistryOptions, transferring
 from enclave_cc.cli.image.recipients import RecipientOptions
@@ -42,7 +44,10 @@ def encrypt(
     *,
     to: RecipientOptions = _NOBODY,
     create_key: Annotated[
-        bool, Parameter(help="Make the key and give it to the broker (--admin) first.", negative="")
+        bool,
+        Parameter(
+            help="Make the key; the broker (--admin) has it before the image has its name.", negative=""
+        ),
     ] = False,
     admin: AdminOption = DEFAULT_ADMIN,
     keyprovider_config: KeyProviderConfigOption = None,
@@ -74,14 +79,18 @@ def encrypt(
     """
     platforms = tuple(map(parse_platform, platform))
     _require_fit(target)
+    to.require_complete(creates=create_key)
     signer = signing.load(target)
-    recipients = to.recipients(keyprovider_config, create_in=admin if create_key else None)
-    request = replace(_request(recipients, platforms, steady=deterministic), compress=compress)
-    with transferring(source, target, registry, progress) as transfer:
-        done = encrypt_between(transfer.reader, transfer.writer, request, transfer.work)
-        if signer is not None:
-            written = JustWritten(done.descriptor, done.documents, transfer.before)
-            signer.sign(written, transfer.writer, done.descriptor)
+    with held_keys(admin, to.key) if create_key else nullcontext() as new_keys:
+        recipients = to.recipients(keyprovider_config, create_in=new_keys)
+        request = replace(_request(recipients, platforms, steady=deterministic), compress=compress)
+        with transferring(source, target, registry, progress) as transfer:
+            done = encrypt_between(transfer.reader, transfer.writer, request, transfer.work)
+            if signer is not None:
+                written = JustWritten(done.descriptor, done.documents, transfer.before)
+                signer.sign(written, transfer.writer, done.descriptor)
+            if new_keys is not None:
+                new_keys.hand_over()
     if done.left_out:
         say(f"left out {len(done.left_out)} description(s) of the plain image (provenance, package lists)")
     show_written(

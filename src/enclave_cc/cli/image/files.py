@@ -12,6 +12,8 @@ def create_private(path: Path) -> int:
     """Open a new file that only its owner may read; raise ``InvalidInputError`` (file-unusable)."""
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise _file_error(path, OSError(0, "is there already, and is never replaced")) from error
     except OSError as error:
         raise _file_error(path, error) from error
 

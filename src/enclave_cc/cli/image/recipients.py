@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from enclave_cc.cli.image.broker_keys import BrokerKeyStore
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.tenant.keys import recipients as named
 
 if TYPE_CHECKING:
     from enclave_cc.formats.ocicrypt.wrapping import Recipient
+    from enclave_cc.tenant.keys.store import KeyStore
 
 RECIPIENT_HELP = (
     "kbs:///REPOSITORY/TYPE/TAG=FILE, jwe:PUBLIC-KEY, pkcs7:CERTIFICATE or provider:NAME[:PARAMETERS];"
@@ -37,19 +37,28 @@ class RecipientOptions:
     ] = ()
 
     def recipients(
-        self, keyprovider_config: Path | None, *, create_in: Path | None = None
+        self, keyprovider_config: Path | None, *, create_in: KeyStore | None = None
     ) -> tuple[Recipient, ...]:
-        """Return them all; ``create_in`` is the admin.json of the broker that new keys go into."""
+        """Return them all; ``create_in`` is where new keys go."""
+        self.require_complete(creates=create_in is not None)
+        return named.parse_recipients(
+            self._texts(), named.RecipientOptions(self.key, create_in, keyprovider_config)
+        )
+
+    def require_complete(self, *, creates: bool) -> None:
+        """Refuse options that lack one another, before a file is read or a broker asked."""
         if self.key_id is None and self.key is not None:
             raise _incomplete("--key needs --key-id")
-        texts = (*(() if self.key_id is None else (self.key_id,)), *self.recipient)
-        if create_in is None:
+        if self.key_id is not None and not self.key_id.startswith(named.BROKER):
+            raise named.invalid_recipient(f"--key-id {self.key_id[:256]}: does not begin with {named.BROKER}")
+        if not creates:
             if self.key_id is not None and self.key is None:
                 raise _incomplete("--key-id needs --key, or --create-key")
-        elif not any(text.startswith(named.BROKER) and "=" not in text for text in texts):
+        elif not any(text.startswith(named.BROKER) and "=" not in text for text in self._texts()):
             raise _incomplete("--create-key needs --key-id, or a kbs:/// recipient without a file")
-        store = None if create_in is None else BrokerKeyStore(create_in)
-        return named.parse_recipients(texts, named.RecipientOptions(self.key, store, keyprovider_config))
+
+    def _texts(self) -> tuple[str, ...]:
+        return (*(() if self.key_id is None else (self.key_id,)), *self.recipient)
 
 
 def _incomplete(detail: str) -> InvalidInputError:

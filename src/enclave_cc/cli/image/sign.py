@@ -82,7 +82,10 @@ def _require_keeps_signatures(image: str) -> None:
     kind = Place.parse(image).kind
     if kind not in {PlaceKind.REGISTRY, PlaceKind.LAYOUT}:
         raise InvalidInputError(
-            "image-place-invalid", "signatures cannot be added here", stage=Stage.REQUEST, detail=str(kind)
+            "image-place-invalid",
+            "signatures cannot be added here",
+            stage=Stage.REQUEST,
+            detail=f"{kind}: is written whole; sign elsewhere, then copy with --signatures",
         )
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclave_cc.core.errors import RefusedError, Stage
+from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
 from enclave_cc.core.secret import Secret
 from enclave_cc.formats.kbs.resource_uri import ResourceUri
 from enclave_cc.formats.ocicrypt.annotation_packet import KEK_BYTES, KEYS_ANNOTATION, AnnotationPacket
@@ -124,5 +124,9 @@ def _take_file(
 
 def _private_key(path: Path, data: bytes, password: Callable[[Path], bytes] | None) -> NamedKey:
     secret = password(path) if password is not None and needs_password(data) else None
-    key = parse_private_key(data, password=secret)
+    try:
+        key = parse_private_key(data, password=secret)
+    except InvalidInputError as error:
+        detail = f"{path}: {error.detail}; a wrapping key would have {KEK_BYTES} bytes, not {len(data)}"
+        raise InvalidInputError(error.code, error.summary, stage=error.stage, detail=detail) from error
     return NamedKey(str(path), lambda: key)

@@ -25,7 +25,7 @@ from enclave_cc.tenant.keyproviders.provider import NamedProvider
 from enclave_cc.tenant.places.files import unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from enclave_cc.formats.ocicrypt.wrapping import Recipient
     from enclave_cc.tenant.keys.store import KeyStore
@@ -75,13 +75,21 @@ def _parse(text: str, options: RecipientOptions) -> Recipient:
                 raise invalid_recipient(f"{uri}: needs its key: {uri}=FILE, or --create-key")
             return broker_key(ResourceUri.parse(uri), path)
         case "jwe":
-            return JweRecipient.parse(read_key_file(Path(name)))
+            return _from_file(JweRecipient.parse, name)
         case "pkcs7":
-            return CertificateRecipient.parse(read_key_file(Path(name)))
+            return _from_file(CertificateRecipient.parse, name)
         case "provider":
             return NamedProvider.parse(name, options.keyprovider_config)
         case _:
             raise invalid_recipient(f"{text[:256]}: is not a recipient")
+
+
+def _from_file(parse: Callable[[bytes], Recipient], name: str) -> Recipient:
+    data = read_key_file(Path(name))
+    try:
+        return parse(data)
+    except InvalidInputError as error:
+        raise invalid_recipient(f"{name}: {error.detail}") from error
 
 
 def broker_key(uri: ResourceUri, path: Path) -> BrokerKey:

@@ -114,7 +114,8 @@ class DockerArchiveReader:
         for entry in self._entries:
             if any(_same(text, wanted) for text in entry.names):
                 return entry
-        raise archive_error(f"has no image named {name}")
+        names = ", ".join(text for entry in self._entries for text in entry.names)
+        raise archive_error(f"has no image named {name}, but: {names[:512] or 'one without a name'}")
 
     def _layer(self, file: str, diff_id: Digest) -> Descriptor:
         key = (self._archive.place_of(file), diff_id)

@@ -8,6 +8,7 @@ directory that exists may be named without its prefix.
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,8 @@ from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.formats.oci.reference import Reference
 
 _DOCKER: Final = "docker://"
+# Places of skopeo that nothing here reads. As names on Docker Hub they would fail late, and say nothing.
+_FOREIGN: Final = frozenset({"containers-storage", "dir", "docker-daemon", "ostree", "sif", "tarball"})
 
 
 class PlaceKind(StrEnum):
@@ -36,6 +39,8 @@ class Place:
     reference: Reference | None = None
     path: Path = Path()
     name: str | None = None
+    # Nobody said that it is a registry: neither a host nor a prefix.
+    guessed: bool = False
 
     @property
     def in_registry(self) -> Reference:
@@ -55,9 +60,15 @@ class Place:
             if not path or "\0" in path:
                 raise _invalid(f"{prefix}: names no path")
             return cls(PlaceKind(prefix), path=Path(path), name=name or None)
-        if text.startswith(("/", "./", "../", "~")) or (text and Path(text).is_dir()):
+        if colon and prefix in _FOREIGN:
+            raise _invalid(f"{prefix}: is a kind of place that is not read or written here")
+        # Not Path's methods: they raise for names that no file can have.
+        if os.path.isfile(text):  # noqa: PTH113
+            raise _invalid(f"{text} is a file: is it oci-archive:{text} or docker-archive:{text}?")
+        if text.startswith(("/", "./", "../", "~")) or os.path.isdir(text):  # noqa: PTH112
             return cls(PlaceKind.LAYOUT, path=Path(text))
-        return cls(PlaceKind.REGISTRY, Reference.parse(text))
+        reference = Reference.parse(text)
+        return cls(PlaceKind.REGISTRY, reference, guessed=not text.startswith(f"{reference.registry}/"))
 
 
 def _invalid(detail: str) -> InvalidInputError:

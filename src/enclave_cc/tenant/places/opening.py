@@ -43,7 +43,8 @@ def open_reader(text: str, connect: Connect = _no_registry) -> Iterator[ImageRea
             with closing(DockerArchiveReader(place.path, place.name)) as docker:
                 yield docker
         case PlaceKind.REGISTRY:
-            yield RegistryReader(connect(), place.in_registry)
+            taken_for = f"{place.in_registry}, as there is no directory {text}" if place.guessed else ""
+            yield RegistryReader(connect(), place.in_registry, taken_for=taken_for)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import InvalidInputError
+from enclave_cc.core.errors import EnclaveCcError, InvalidInputError
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, parse_manifest_or_index
 from enclave_cc.formats.sigstore.cosign import signature_tag
@@ -66,22 +66,32 @@ class Registry(Protocol):
 class RegistryReader:
     """Reads one repository."""
 
-    def __init__(self, client: Registry, reference: Reference) -> None:
+    def __init__(self, client: Registry, reference: Reference, *, taken_for: str = "") -> None:
         self.reference = reference
         self._client = client
+        self._taken_for = taken_for
         # Manifests and blobs live at different addresses; what was seen as a manifest is fetched as one.
         self._manifests: dict[Digest, bytes | None] = {}
 
     def resolve(self, name: str | None = None) -> Descriptor:
         """Return the manifest of a tag or of a digest."""
         target = name or self.reference.target
-        body = self._client.manifest(self.reference, digest_or_tag=target).body
+        body = self._named_manifest(target)
         wanted = Digest.parse(target) if ":" in target else None
         digest = Digest.of(body, "sha256" if wanted is None else wanted.algorithm)
         require_digest(digest, wanted)
         document = parse_manifest_or_index(body)
         self._remember(digest, body)
         return Descriptor(document.media_type, digest, len(body))
+
+    def _named_manifest(self, target: str) -> bytes:
+        try:
+            return self._client.manifest(self.reference, digest_or_tag=target).body
+        except EnclaveCcError as error:
+            # Who meant a directory and mistyped it shall not look for the fault in the network.
+            if self._taken_for:
+                error.detail = f"taken for {self._taken_for}; {error.detail}"
+            raise
 
     def document(self, digest: Digest) -> bytes:
         """Return a manifest or a small blob."""

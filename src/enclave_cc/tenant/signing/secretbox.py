@@ -43,7 +43,7 @@ def unseal(box: bytes, *, key: bytes, nonce: bytes) -> bytes:
     try:
         Poly1305.verify_tag(first, ciphertext, tag)
     except (InvalidSignature, ValueError) as error:
-        raise ValueError("the box does not open") from error
+        raise ValueError("the password is wrong, or the file was changed") from error
     return _xor(ciphertext, stream)
 
 

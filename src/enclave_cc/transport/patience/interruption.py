@@ -53,7 +53,11 @@ class OpenSockets:
         """Know the sockets of all connections that a manager makes from now on."""
         sockets = self
 
+        # Their texts are what a person reads of a failure.
         class WatchedHttp(HTTPConnection):
+            def __str__(self) -> str:
+                return f"{self.host}:{self.port}"
+
             def connect(self) -> None:
                 with _ended_after(self.timeout, self):
                     super().connect()
@@ -64,6 +68,9 @@ class OpenSockets:
                     return super().getresponse()
 
         class WatchedHttps(HTTPSConnection):
+            def __str__(self) -> str:
+                return f"{self.host}:{self.port}"
+
             def connect(self) -> None:
                 with _ended_after(self.timeout, self):
                     super().connect()
