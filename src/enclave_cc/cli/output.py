@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,11 @@ class Output(StrEnum):
 def show(text: str) -> None:
     """Print a result; what a stranger could have written cannot steer the terminal."""
     # At once: a server's "ready" has to reach a log file or a pipe as well.
-    print(printable(text), flush=True)  # noqa: T201  # this is the command line's output
+    try:
+        print(printable(text), flush=True)  # noqa: T201  # this is the command line's output
+    except BrokenPipeError:
+        # Nobody reads on (`| head`): the work and its exit status stand, the rest goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def printable(text: str) -> str:
