@@ -186,3 +186,13 @@ def test_nobody_is_asked_where_nobody_is(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     with pytest.raises(InvalidInputError):
         passwords.password_from(None)()
+
+
+def test_keys_are_made_all_or_none(run, tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "cosign.key").write_text("mine")
+    assert "is there already" in run("keygen", "old", status=65).err
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["cosign.key"]
+    run("keygen", "new")
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "new").iterdir()}
+    assert modes == {"image.key": "0o600", "cosign.key": "0o600", "cosign.pub": "0o644"}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from enclave_cc.cli.image.files import create_private
+from enclave_cc.cli.image.files import create_private, require_absent
 from enclave_cc.cli.image.passwords import password_from
 from enclave_cc.cli.output import show
 from enclave_cc.tenant.signing.signing_key import SigningKey
@@ -40,11 +40,16 @@ def keygen(
     password = password_from(password_file)() if encrypted or password_file is not None else None
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     signing_key = SigningKey.generate()
-    for name, data in (
-        ("image.key", os.urandom(_KEY_BYTES)),
-        ("cosign.key", signing_key.to_pem(password)),
-        ("cosign.pub", signing_key.public.to_pem()),
-    ):
-        with os.fdopen(create_private(directory / name), "wb") as file:
+    files = {
+        directory / "image.key": os.urandom(_KEY_BYTES),
+        directory / "cosign.key": signing_key.to_pem(password),
+        directory / "cosign.pub": signing_key.public.to_pem(),
+    }
+    # All or none: half a set of new keys beside an old one would be taken for a pair.
+    for path in files:
+        require_absent(path)
+    for path, data in files.items():
+        with os.fdopen(create_private(path), "wb") as file:
             file.write(data)
-        show(f"wrote {directory / name}")
+        show(f"wrote {path}")
+    (directory / "cosign.pub").chmod(0o644)
