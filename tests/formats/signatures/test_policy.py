@@ -175,6 +175,55 @@ def test_the_most_specific_scope_is_chosen(reference, chosen):
     assert scope.requirements[0].trust.keys[0].uri == f"kbs:///default/key/{names.index(chosen)}"
 
 
+@pytest.mark.parametrize("suffix", [":1", f"@sha256:{HEX}"])
+def test_what_a_policy_says_of_a_tag_or_digest_holds_where_both_are_named(suffix):
+    scopes = {"registry.example": [ACCEPT], f"registry.example/app{suffix}": [REJECT]}
+    policy = _parse({"default": [ACCEPT], "transports": {"docker": scopes}})
+    asked = Reference.parse(f"registry.example/app:1@sha256:{HEX}")
+    assert policy.scope_for(asked).requirements == (Reject(),)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "nginx",
+        "docker.io/nginx:1",
+        "Registry.example",
+        "registry.example/team/",
+        "registry.example/Team",
+        "https://registry.example",
+        "index.docker.io",
+        "*",
+        "*.registry.example/team",
+        "*.registry.example:5000",
+        "registry.example/team/*",
+        "registry.example/app:",
+        "registry.example/app@sha256:ab",
+    ],
+)
+def test_a_scope_that_no_image_belongs_to_is_refused(scope):
+    _refused({"default": [ACCEPT], "transports": {"docker": {scope: [REJECT]}}})
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "",
+        "docker.io",
+        "docker.io/library",
+        "docker.io/library/nginx",
+        "docker.io/library/nginx:1",
+        "localhost",
+        "localhost:5000/a",
+        "registry.example:5000",
+        "*.example",
+        f"registry.example/app@sha256:{HEX}",
+    ],
+)
+def test_a_scope_that_images_belong_to_is_read(scope):
+    assert scope in _parse({"default": [REJECT], "transports": {"docker": {scope: [REJECT]}}}).scopes
+
+
 def test_a_reference_that_no_scope_names_gets_the_default():
     policy = _parse({"default": [REJECT], "transports": {"docker": {"registry.example": [ACCEPT]}}})
     assert policy.scope_for(Reference.parse("registry.example.evil/a")).requirements == (Reject(),)

@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from enclave_cc.core.findings import Outcome
 from enclave_cc.formats.signatures.claim import SignedClaim
 from enclave_cc.formats.signatures.signer import SignerIdentity
 from enclave_cc.formats.sigstore.bundle import parse_bundle
+from enclave_cc.formats.sigstore.certificate import SigningCertificate
 from enclave_cc.formats.sigstore.keyless import (
     CERTIFICATE_LOG_RULE,
     CERTIFICATE_RULE,
@@ -40,6 +42,7 @@ from enclave_cc.formats.sigstore.keyless import (
     SIGNER_RULE,
     verify_keyless,
 )
+from enclave_cc.formats.sigstore.rekor import LogError, verify_entry
 from enclave_cc.formats.sigstore.statement import write_statement
 from enclave_cc.formats.sigstore.trusted_root import parse_trusted_root
 
@@ -251,6 +254,20 @@ def test_an_entry_that_states_no_signed_time_is_refused(sigstore):
     bundle = sigstore.sign_statement(STATEMENT)
     del _entry(bundle)["inclusionPromise"]
     assert "time" in _fails(LOG_RULE, bundle, sigstore.trusted_root())
+
+
+def test_a_time_beside_a_proof_alone_says_nothing_of_when_the_log_was_in_use(sigstore):
+    """Whoever has the key of a log that was retired can still make proofs, and write any time beside them."""
+    bundle = sigstore.sign_statement(STATEMENT)
+    del _entry(bundle)["inclusionPromise"]
+    found = parse_bundle(json.dumps(bundle).encode(), artifact=b"")
+    (entry,) = found.log_entries
+    log = parse_trusted_root(sigstore.trusted_root()).logs[0]
+    retired = replace(log, end=entry.integrated_time + 1)
+    pem = SigningCertificate.from_der(found.certificates[0]).pem
+    assert verify_entry(entry, found, pem, [retired], stamped=entry.integrated_time + 1) is None
+    with pytest.raises(LogError, match="in use"):
+        verify_entry(entry, found, pem, [retired], stamped=entry.integrated_time + 2)
 
 
 def test_an_entry_with_nothing_to_prove_it_is_refused(sigstore):

@@ -16,7 +16,7 @@ from enclave_cc.core.fields import Fields
 from enclave_cc.formats.oci.edge import foreign, read_object
 from enclave_cc.formats.signatures.requirement_reader import RequirementReader
 from enclave_cc.formats.signatures.requirements import InsecureAcceptAnything
-from enclave_cc.formats.signatures.scopes import scope_names
+from enclave_cc.formats.signatures.scopes import is_reachable, scope_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +73,9 @@ class SignaturePolicy:
             transports = fields.object("transports")
             transports.only(_DOCKER, *_OTHER_TRANSPORTS)
             by_transport = {name: _scopes(transports.object(name), reader) for name in transports.names()}
+            for name in by_transport.get(_DOCKER, {}):
+                if not is_reachable(name):
+                    raise transports.error(_DOCKER, f"has a scope that no image belongs to: {name[:256]!r}")
             return cls(_requirements(fields, "default", reader), by_transport.get(_DOCKER, {}))
 
     @classmethod

@@ -71,6 +71,11 @@ class LogKey:
         """Return what entries name the log by."""
         return self.named or self.key.key_id
 
+    @property
+    def is_limited(self) -> bool:
+        """Tell whether there are times at which the log was not in use."""
+        return self.start > 0 or self.end is not None
+
     def covers(self, when: int) -> bool:
         """Tell whether the log was in use at a time."""
         return self.start <= when and (self.end is None or when <= self.end)
@@ -97,8 +102,9 @@ def verify_entry(
 
     Raises ``LogError``.
     """
-    # (1) The log.
-    log = _pinned(entry, logs, entry.integrated_time or stamped)
+    # (1) The log. Only a promise covers the entry's time; beside a proof alone it is anybody's word.
+    stated = entry.integrated_time if entry.promise else None
+    log = _pinned(entry, logs, stated or stamped)
     # (4) Something proves it.
     if not entry.promise and entry.proof is None:
         raise LogError("the log entry has neither a promise nor a proof")
@@ -113,15 +119,15 @@ def verify_entry(
         rekor_body.verify_about(entry.body, found, signer_pem)
     except ValueError as error:
         raise LogError(str(error)) from error
-    return entry.integrated_time if entry.promise else None
+    return stated
 
 
 def _pinned(entry: LogEntry, logs: Collection[LogKey], when: int | None) -> LogKey:
     for log in logs:
         if log.log_id == entry.log_id:
-            if when is None:
+            if when is None and log.is_limited:
                 raise LogError("neither the log nor a pinned authority states the time")
-            if not log.covers(when):
+            if when is not None and not log.covers(when):
                 raise LogError("the log was not in use at the time of the entry")
             return log
     raise LogError("the entry is of a log that is not pinned")
