@@ -15,6 +15,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage, UnavailableError
+from enclave_cc.transport.patience.interruption import OpenSockets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,8 @@ class HttpsPeer:
             timeout=urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, timeout_s), total=timeout_s),
             retries=False,
         )
+        # Connecting and the head of an answer are bounded as a whole, too.
+        OpenSockets().watch(self._pool)
 
     def request(self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str]) -> HttpAnswer:
         """Send one request; raise ``UnavailableError`` without an answer, ``RefusedError`` for a stranger."""
