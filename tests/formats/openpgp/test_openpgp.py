@@ -150,6 +150,14 @@ def test_a_revoked_key_is_refused():
     assert STATUS_RULE in _failed(_signed(key), Keyring.parse(revoked, now=NOW))
 
 
+def test_a_revocation_in_another_keyring_than_the_key_is_heard():
+    key = Tsk.generate("gone@team.example")
+    cert = key.extract_certificate()
+    revoked = bytes(cert) + bytes(cert.revoke(key.certifier()))
+    rings = [Keyring.parse(data, now=NOW).keys for data in (bytes(cert), revoked)]
+    assert STATUS_RULE in _failed(_signed(key), Keyring((*rings[0], *rings[1])))
+
+
 def test_rules_for_weak_hashes_and_ended_signatures_are_findings_of_their_own():
     message = SignedMessage.parse(_signed())
     weak = type(message)(message.data, message.payload, message.issuers, "SHA1", None)

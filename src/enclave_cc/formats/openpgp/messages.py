@@ -18,7 +18,7 @@ from enclave_cc.formats.sigstore.keyless import KEY_RULE
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import ModuleType
 
     from pysequoia import Cert
@@ -126,7 +126,8 @@ def verify_message(message: SignedMessage, keyring: Keyring, *, now: dt.datetime
         yield Finding(KEY_RULE, Outcome.FAILED, expected, " ".join(message.issuers) or "an unnamed key")
         return
     # (3) The state of the primary key, which everything else hangs on.
-    yield _state(known, known.fingerprint)
+    copies = [key for key in keyring.keys if key.fingerprint == known.fingerprint]
+    yield _state(copies, known.fingerprint)
     # (4) The signature's own end.
     ended = message.expires is not None and message.expires <= now
     shown = "never ends" if message.expires is None else message.expires.isoformat()
@@ -136,11 +137,12 @@ def verify_message(message: SignedMessage, keyring: Keyring, *, now: dt.datetime
     yield Finding(KEY_RULE, _outcome(not problem), expected, problem or signer)
     # (6) The state of the subkey that signed; only now is it known which one did.
     if not problem and signer != known.fingerprint:
-        yield _state(known, signer)
+        yield _state([key for key in copies if signer in key.problems], signer)
 
 
-def _state(key: Key, fingerprint: str) -> Finding:
-    problem = key.problem(fingerprint)
+def _state(copies: Sequence[Key], fingerprint: str) -> Finding:
+    """Hear every copy of a certificate: the revocation may stand in another keyring than the key."""
+    problem = next((said for key in copies if (said := key.problem(fingerprint))), "")
     return Finding(STATUS_RULE, _outcome(not problem), "a valid key", problem or f"{fingerprint} is valid")
 
 
