@@ -61,7 +61,8 @@ class World:
         return verify_image(self.reference, **{**settings, **options})
 
     def policy(self, **members):
-        requirement = {"type": "sigstoreSigned", "keyPath": KEY_URI, **members}
+        changed = {"type": "sigstoreSigned", "keyPath": KEY_URI, **members}
+        requirement = {name: value for name, value in changed.items() if value is not None}
         return SignaturePolicy.parse(json.dumps({"default": [requirement]}).encode())
 
     def republish(self, change):

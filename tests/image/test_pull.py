@@ -132,6 +132,24 @@ def test_a_payload_that_is_not_what_its_descriptor_says_is_no_signature(world):
     _refused(world, "signature-missing", "image.signature.present")
 
 
+def test_an_image_that_was_accepted_before_is_judged_again_by_what_the_policy_says_now(world):
+    world.publish()
+    world.verify()
+    other = base64.b64encode(generate_signing_key()[1]).decode()
+    with pytest.raises(RefusedError) as caught:
+        world.verify(policy=world.policy(keyPath=None, keyData=other))
+    assert caught.value.code == "signature-key-refused"
+
+
+def test_an_unsigned_manifest_with_the_configuration_of_an_accepted_image_is_refused(world):
+    world.publish()
+    world.verify()
+    world.republish(lambda manifest: dataclasses.replace(manifest, annotations={"a": "b"}))
+    with pytest.raises(RefusedError) as caught:
+        world.verify()
+    assert caught.value.code == "signature-missing"
+
+
 def test_every_requirement_of_a_scope_has_to_hold(world):
     world.publish()
     _, another = generate_signing_key()

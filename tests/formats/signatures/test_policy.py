@@ -46,7 +46,12 @@ def _parse(document):
 
 
 def _requirement(**members):
-    return _parse({"default": [{**SIGNED, **members}]}).default[0]
+    return _parse({"default": [_without(SIGNED, **members)]}).default[0]
+
+
+def _without(requirement, **members):
+    """Change members of a requirement; None takes one away."""
+    return {name: value for name, value in {**requirement, **members}.items() if value is not None}
 
 
 def _refused(document):
@@ -85,24 +90,24 @@ def test_the_three_kinds_of_requirements_are_read():
         {"default": [{"type": "signedBy", "keyType": "GPGKeys"}]},
         {"default": [{**SIGNED, "pki": {}}]},
         {"default": [{**SIGNED, "keyPaths": ["kbs:///a/b/c"]}]},
-        {"default": [{**SIGNED, "keyPath": None, "keyPaths": []}]},
-        {"default": [{**SIGNED, "keyPath": None, "keyPaths": ["kbs:///a/b/c"] * 33}]},
-        {"default": [{**SIGNED, "keyPath": None, "keyDatas": ["eA==", 1]}]},
+        {"default": [_without(SIGNED, keyPath=None, keyPaths=[])]},
+        {"default": [_without(SIGNED, keyPath=None, keyPaths=["kbs:///a/b/c"] * 33)]},
+        {"default": [_without(SIGNED, keyPath=None, keyDatas=["eA==", 1])]},
         {"default": [{**SIGNED, "keyPath": "kbs:///a/b"}]},
         {"default": [{**SIGNED, "keyPath": "kbs://host/a/b/c"}]},
         {"default": [{**SIGNED, "certificateIdentity": "a@b.example"}]},
         {"default": [{**SIGNED, "trustedRootPath": KEY}]},
         {"default": [{**SIGNED, "rekorPublicKeyPath": KEY, "rekorPublicKeyData": "eA=="}]},
-        {"default": [{**FULCIO, "rekorPublicKeyPath": None}]},
+        {"default": [_without(FULCIO, rekorPublicKeyPath=None)]},
         {"default": [{**FULCIO, "keyPath": KEY}]},
         {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "caData": "eA=="}}]},
-        {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "caPath": None}}]},
+        {"default": [{**FULCIO, "fulcio": _without(FULCIO["fulcio"], caPath=None)}]},
         {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "oidcIssuer": ""}}]},
-        {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "subjectEmail": None}}]},
+        {"default": [{**FULCIO, "fulcio": _without(FULCIO["fulcio"], subjectEmail=None)}]},
         {"default": [{**FULCIO, "fulcio": {**FULCIO["fulcio"], "subject": "x"}}]},
         {"default": [{**FULCIO, "certificateIdentity": "a@b.example"}]},
         {"default": [{**ROOT, "certificateIdentity": ""}]},
-        {"default": [{**ROOT, "certificateOidcIssuer": None}]},
+        {"default": [_without(ROOT, certificateOidcIssuer=None)]},
         {"default": [{**ROOT, "rekorPublicKeyPath": KEY}]},
         {"default": [{**ROOT, "trustedRootData": "eA=="}]},
         {"default": [{"type": "sigstoreSigned"}]},
@@ -111,7 +116,7 @@ def test_the_three_kinds_of_requirements_are_read():
         {"default": [{**SIGNED, "keyData": "eA=="}]},
         {"default": [{**SIGNED, "fulcio": {}}]},
         {"default": [{**SIGNED, "keyPath": "/etc/key.pem"}]},
-        {"default": [{**SIGNED, "keyPath": None, "keyData": "not base64!"}]},
+        {"default": [_without(SIGNED, keyPath=None, keyData="not base64!")]},
         {"default": [{**SIGNED, "signedIdentity": {"type": "matchAnything"}}]},
         {"default": [{**SIGNED, "signedIdentity": {"type": "matchRepository", "prefix": "x"}}]},
         {"default": [{**SIGNED, "signedIdentity": {"type": "exactRepository"}}]},
@@ -125,6 +130,20 @@ def test_the_three_kinds_of_requirements_are_read():
     ],
 )
 def test_a_policy_that_is_not_understood_whole_is_refused(document):
+    _refused(document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"default": [ACCEPT], "transports": None},
+        {"default": [ACCEPT], "transports": {"docker": None}},
+        {"default": [{**SIGNED, "rekorPublicKeyPath": None}]},
+        {"default": [{**SIGNED, "signedIdentity": None}]},
+        {"default": [{**SIGNED, "fulcio": None}]},
+    ],
+)
+def test_a_member_that_a_template_left_empty_is_not_one_that_is_absent(document):
     _refused(document)
 
 

@@ -5,6 +5,8 @@ import datetime as dt
 import json
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -17,6 +19,7 @@ from enclave_cc.core.digest import Digest
 from enclave_cc.core.findings import Outcome
 from enclave_cc.formats.signatures.claim import SignedClaim
 from enclave_cc.formats.signatures.signer import SignerIdentity
+from enclave_cc.formats.sigstore import authority
 from enclave_cc.formats.sigstore.bundle import parse_bundle
 from enclave_cc.formats.sigstore.keyless import CERTIFICATE_RULE, LOG_RULE, verify_keyless
 from enclave_cc.formats.sigstore.statement import write_statement
@@ -149,6 +152,28 @@ def test_both_times_have_to_fit_where_the_log_states_one_too(world):
     assert _failed(world.bundle(NOW + HOUR), root) == CERTIFICATE_RULE
     world.sigstore.signed_at = NOW + HOUR
     assert _failed(world.bundle(), root) == CERTIFICATE_RULE
+
+
+def test_authorities_that_issued_each_other_in_every_order_cost_little(world, monkeypatch):
+    """Anybody who may push can bring time stamps of his own authorities, 256 of them beside one image."""
+    stranger = TimestampAuthority(NOW)
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+    name = stranger.certificate.issuer
+    offered = []
+    for _ in range(8):
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name)
+        builder = builder.public_key(stranger.root_key.public_key()).serial_number(7)
+        builder = builder.not_valid_before(NOW - HOUR).not_valid_after(NOW + HOUR + HOUR * len(offered))
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = builder.add_extension(usage, critical=True)
+        offered.append(builder.sign(stranger.root_key, hashes.SHA256()))
+    stranger.key, stranger.certificate = stranger.root_key, offered[0]
+    bundle = world.bundle(authority=stranger, certificates=offered)
+    asked = []
+    require_valid = authority.require_valid
+    monkeypatch.setattr(authority, "require_valid", lambda *args: (asked.append(1), require_valid(*args))[1])
+    assert _failed(bundle, world.root()) == LOG_RULE
+    assert 0 < len(asked) < 100
 
 
 def test_rubbish_beside_a_good_time_stamp_does_not_hide_it(world):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from enclave_cc.core.digest import Digest
-from enclave_cc.core.errors import RefusedError
+from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage
 from enclave_cc.core.findings import Outcome
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.manifest import Index, Manifest
@@ -86,6 +86,22 @@ def test_a_bundle_is_a_signature(world, beside):
 
 def test_a_registry_may_leave_the_type_out_of_its_list(world, beside):
     beside.attach(beside.sign(write_statement(beside.claim())), artifact_type="")
+    world.verify()
+
+
+@pytest.mark.parametrize("size", [100, 1 << 30])
+def test_an_artifact_that_the_registry_cannot_serve_hides_no_other(world, beside, size):
+    registry, fetch = world.registry, world.registry.manifest
+    wrong = Digest.of(b"too large")
+    beside.entries.append(Descriptor("application/json", wrong, size, artifact_type=BUNDLE_MEDIA_TYPE))
+    beside.attach(beside.sign(write_statement(beside.claim())))
+
+    def manifest(reference, *, digest_or_tag):
+        if digest_or_tag == str(wrong):
+            raise InvalidInputError("registry-response-invalid", "more than 4 MiB", stage=Stage.FETCH)
+        return fetch(reference, digest_or_tag=digest_or_tag)
+
+    registry.manifest = manifest
     world.verify()
 
 

@@ -77,13 +77,13 @@ def _old_body(data: bytes, offset: int, kind: int) -> tuple[bytes, int]:
 
 def _new_body(data: bytes, offset: int) -> tuple[bytes, int]:
     """Join the parts of a body; only a last part has a length that is not a power of two."""
-    body = b""
+    body = bytearray()
     while True:
         length, offset, partial = _new_length(data, offset)
         part, offset = _cut(data, offset, length)
         body += part
         if not partial:
-            return body, offset
+            return bytes(body), offset
 
 
 def _new_length(data: bytes, offset: int) -> tuple[int, int, bool]:

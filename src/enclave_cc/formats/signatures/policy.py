@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from enclave_cc.core import strict_json
 from enclave_cc.core.errors import Stage
 from enclave_cc.core.fields import Fields
-from enclave_cc.formats.oci.edge import foreign, read_object
+from enclave_cc.formats.oci.edge import foreign
 from enclave_cc.formats.signatures.requirement_reader import RequirementReader
 from enclave_cc.formats.signatures.requirements import InsecureAcceptAnything
 from enclave_cc.formats.signatures.scopes import is_reachable, scope_names
@@ -68,7 +69,9 @@ class SignaturePolicy:
         """
         with foreign("signature-policy-invalid", "the signature policy is malformed", stage=Stage.POLICY):
             reader = RequirementReader(allow_files=allow_files)
-            fields = read_object(data, "policy", max_bytes=MAX_POLICY_BYTES)
+            document = strict_json.loads(data, max_bytes=MAX_POLICY_BYTES)
+            _refuse_null(document)
+            fields = Fields(document, "policy")
             fields.only("default", "transports")
             transports = fields.object("transports")
             transports.only(_DOCKER, *_OTHER_TRANSPORTS)
@@ -90,6 +93,15 @@ class SignaturePolicy:
             if requirements is not None:
                 return Scope(f"docker {name!r}", requirements)
         return Scope("default", self.default)
+
+
+def _refuse_null(value: object) -> None:
+    """Refuse ``null`` anywhere: what a template left empty was meant to say something, perhaps strict."""
+    if value is None:
+        raise ValueError("policy: null says nothing")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        _refuse_null(one)
 
 
 def _scopes(fields: Fields, reader: RequirementReader) -> dict[str, tuple[Requirement, ...]]:

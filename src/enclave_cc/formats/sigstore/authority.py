@@ -65,32 +65,37 @@ def verify_chain(
     require_valid(leaf, when)
     for authority in authorities:
         if authority.covers(when):
-            issuer = _issuer_in(leaf, authority, offered, when, purpose, depth=0)
+            issuer = _issuer_in(leaf, authority, offered, when, purpose)
             if issuer is not None:
                 return issuer
     raise CertificateError("the certificate is not of a pinned authority")
 
 
 def _issuer_in(
-    child: x509.Certificate,
+    leaf: x509.Certificate,
     authority: Authority,
     offered: tuple[x509.Certificate, ...],
     when: dt.datetime,
     purpose: ObjectIdentifier,
-    *,
-    depth: int,
 ) -> x509.Certificate | None:
-    """Search upwards; ``depth`` counts the authorities below the one looked for (path length)."""
-    for anchor in authority.anchors:
-        if _may_issue(anchor, child, when, purpose, depth):
-            return anchor
-    if depth + 1 >= _MAX_DEPTH:
-        return None
-    for issuer in (*authority.intermediates, *offered):
-        if issuer == child or not _may_issue(issuer, child, when, purpose, depth):
-            continue
-        if _issuer_in(issuer, authority, offered, when, purpose, depth=depth + 1) is not None:
-            return issuer
+    """
+    Search upwards, level by level; ``depth`` counts the authorities below the one looked for (path length).
+
+    No certificate is reached twice: strangers may offer ones that issued each other in every order.
+    """
+    reached, waiting = [(leaf, leaf)], [*authority.intermediates, *offered]
+    for depth in range(_MAX_DEPTH):
+        for child, first in reached:
+            for anchor in authority.anchors:
+                if _may_issue(anchor, child, when, purpose, depth):
+                    return anchor if child is leaf else first
+        above = []
+        for child, first in reached:
+            found = [one for one in waiting if one != child and _may_issue(one, child, when, purpose, depth)]
+            for issuer in found:
+                waiting.remove(issuer)
+                above.append((issuer, issuer if child is leaf else first))
+        reached = above
     return None
 
 

@@ -152,9 +152,14 @@ class TimeStamp:
         # (2) The imprint.
         when = _imprinted(self.info, signature)
         # (3), then (4): a pinned certificate or one that came along.
+        # Of several that came along under one name and key only the first counts: each costs a search.
+        brought = [one for one in self.certificates if self.signer.made_by(one)][:1]
         for authority in authorities:
-            for candidate in (*authority.intermediates, *authority.anchors, *self.certificates):
-                if self.signer.made_by(candidate) and _vouched(candidate, authority, self.certificates, when):
+            pinned = [
+                one for one in (*authority.intermediates, *authority.anchors) if self.signer.made_by(one)
+            ]
+            for candidate in (*pinned, *brought):
+                if _vouched(candidate, authority, self.certificates, when):
                     return when
         raise ValueError("a time stamp of an authority that is not pinned")
 

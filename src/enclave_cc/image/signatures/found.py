@@ -30,6 +30,8 @@ RULE: Final = "image.signature.found"
 # Each costs two requests; whoever may push can add referrers.
 MAX_BUNDLES: Final = 32
 _MAX_ARTIFACT_BYTES: Final = 64 << 10
+# What whoever may push can cause: nothing there, or more than a manifest may have.
+_PASSED_OVER: Final = frozenset({"image-not-found", "registry-response-invalid"})
 
 
 class FoundSignatures:
@@ -87,6 +89,9 @@ class FoundSignatures:
                 yield found
 
     def _bundle(self, entry: Descriptor, document: SignedDocument) -> DetachedSignature | None:
+        if entry.size > _MAX_ARTIFACT_BYTES:
+            self._pass_over("an artifact with a bundle", f"{entry.size} bytes")
+            return None
         body = self._manifest(str(entry.digest))
         if (
             body is None
@@ -109,8 +114,10 @@ class FoundSignatures:
         try:
             return self._registry.manifest(self._subject.asked, digest_or_tag=digest_or_tag).body
         except InvalidInputError as error:
-            if error.code != "image-not-found":
+            if error.code not in _PASSED_OVER:
                 raise
+            if error.code != "image-not-found":
+                self._pass_over("a manifest with a signature", error.detail or error.summary)
             return None
 
     def _blob(self, descriptor: Descriptor) -> bytes | None:
