@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
 from enclave_cc.enclave.agent.main import spare_collector
-from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
+from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import SignaturePolicy
 from enclave_cc.image.cache import BlobCache, CacheThenRegistry

@@ -12,7 +12,7 @@ from isal import igzip
 
 from bench.report import Goal, Result, interleaved, row
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
+from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.media_types import LayerMediaType

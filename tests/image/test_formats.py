@@ -17,8 +17,8 @@ from tests.simulators.memory_registry import MemoryRegistry, MemoryResources
 from enclave_cc.core.digest import Digest
 from enclave_cc.core.errors import EnclaveCcError
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.device import VirtualDevice
-from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
+from enclave_cc.enclave.rootfs.device.device import VirtualDevice
+from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.ocicrypt.annotation_packet import KEYS_ANNOTATION, AnnotationPacket, encode_packets
 from enclave_cc.formats.ocicrypt.layer_cipher import (

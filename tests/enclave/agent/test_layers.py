@@ -14,7 +14,7 @@ from enclave_cc.core.errors import RefusedError, UnavailableError
 from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.agent.course import Cancellation
 from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
-from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
+from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.oci.descriptor import Descriptor
 from enclave_cc.formats.oci.media_types import Compression, LayerMediaType
 from enclave_cc.formats.oci.reference import Reference

@@ -14,7 +14,7 @@ from tests.enclave.agent.test_layers import World
 
 from enclave_cc.core.errors import EnclaveCcError, UnavailableError
 from enclave_cc.enclave.agent.course import Cancellation
-from enclave_cc.enclave.rootfs import blob as sealed_blob
+from enclave_cc.enclave.rootfs.sealing import blob as sealed_blob
 from enclave_cc.formats.owner.limits import Limits
 from enclave_cc.tenant.building.layers import LayerBuilder
 from enclave_cc.transport.patience.deadline import Patience

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.mount import MountedRootfs
-from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
+from enclave_cc.enclave.rootfs.mounting.rootfs import MountedRootfs
+from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 
 if TYPE_CHECKING:
     from pathlib import Path

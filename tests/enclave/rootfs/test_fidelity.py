@@ -15,7 +15,7 @@ import pytest
 from tests.enclave.rootfs.snapshot import snapshot
 from tests.formats.tar.sparse_archives import END, FORMATS
 
-from enclave_cc.enclave.rootfs.backend import PREFERENCE, BackendSelector
+from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, BackendSelector
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.tree import Tree

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.formats.tar.sparse_archives import END, FORMATS
 
-from enclave_cc.enclave.rootfs.backend import PREFERENCE, BackendSelector
+from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, BackendSelector
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from tests.enclave.rootfs.snapshot import snapshot
 from tests.enclave.rootfs.umoci import unpack
 
 from enclave_cc.core.errors import EnclaveCcError
-from enclave_cc.enclave.rootfs.backend import PREFERENCE, BackendSelector
+from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, BackendSelector
 
 pytestmark = [
     pytest.mark.root,

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.enclave.rootfs.merge import GivenUpError
+from enclave_cc.enclave.rootfs.sealing.merge import GivenUpError
 from enclave_cc.image.budget import ImageBudget
 from enclave_cc.image.limits import DEFAULT_LIMITS
 from enclave_cc.image.pull import open_layer
@@ -22,7 +22,7 @@ from enclave_cc.transport.patience.deadline import Patience
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from enclave_cc.enclave.rootfs.seal import SealedImageWriter
+    from enclave_cc.enclave.rootfs.sealing.writer import SealedImageWriter
     from enclave_cc.formats.oci.descriptor import Descriptor
     from enclave_cc.image.checks import Checks
     from enclave_cc.image.keys.layer_key import LayerKey

@@ -23,7 +23,7 @@ from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
 from enclave_cc.enclave.agent.prepare import Prepared
 from enclave_cc.enclave.agent.progress_log import ProgressLog
 from enclave_cc.enclave.agent.release import PendingRelease
-from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
+from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
 from enclave_cc.formats.signatures.policy import SignaturePolicy

@@ -13,7 +13,7 @@ from enclave_cc.enclave.app_report import LaunchReport
 from enclave_cc.enclave.boot.container import Container
 from enclave_cc.enclave.boot.spec import approved_spec
 from enclave_cc.enclave.boot.users import resolve_user
-from enclave_cc.enclave.rootfs.mount import Binding, MountedRootfs
+from enclave_cc.enclave.rootfs.mounting.rootfs import Binding, MountedRootfs
 from enclave_cc.formats.launch import LaunchConfiguration
 from enclave_cc.formats.oci.runtime_spec import MAX_SPEC_BYTES
 

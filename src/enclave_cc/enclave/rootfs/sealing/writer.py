@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
-from enclave_cc.enclave.rootfs.blob import BlobWriter, create, random_name, write_all
-from enclave_cc.enclave.rootfs.merge import GivenUpError, TreeMerger
+from enclave_cc.enclave.rootfs.sealing.blob import BlobWriter, create, random_name, write_all
+from enclave_cc.enclave.rootfs.sealing.merge import GivenUpError, TreeMerger
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, MAX_CHUNKS, Octets
 from enclave_cc.formats.sealed.erofs import ImageTooLargeError, write_metadata
 from enclave_cc.formats.sealed.manifest import (

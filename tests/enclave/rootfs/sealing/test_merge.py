@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from enclave_cc.core.errors import UnavailableError
-from enclave_cc.enclave.rootfs.merge import TreeMerger
+from enclave_cc.enclave.rootfs.sealing.merge import TreeMerger
 from enclave_cc.formats.sealed.tree import LayerError, Tree
 from enclave_cc.formats.tar.chunked import ChunkedFile
 from enclave_cc.formats.tar.entry import EntryKind

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from enclave_cc.core.errors import RefusedError
-from enclave_cc.enclave.rootfs.backend import PREFERENCE, Backend, BackendSelector
-from enclave_cc.enclave.rootfs.selftest import SelfTestError, metadata, plaintext, self_test
+from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, Backend, BackendSelector
+from enclave_cc.enclave.rootfs.mounting.selftest import SelfTestError, metadata, plaintext, self_test
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from enclave_cc.core.errors import RefusedError, UnavailableError
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs import blob as blob_module
-from enclave_cc.enclave.rootfs import seal as seal_module
-from enclave_cc.enclave.rootfs.merge import GivenUpError
-from enclave_cc.enclave.rootfs.seal import Binding, SealedImageWriter
+from enclave_cc.enclave.rootfs.sealing import blob as blob_module
+from enclave_cc.enclave.rootfs.sealing import writer as seal_module
+from enclave_cc.enclave.rootfs.sealing.merge import GivenUpError
+from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.sealed.chunks import STRIDE_BYTES
 from enclave_cc.formats.sealed.manifest import open_manifest
 

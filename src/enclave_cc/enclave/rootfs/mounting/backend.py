@@ -13,17 +13,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError, Stage
-from enclave_cc.enclave.rootfs.fuse_file import serve_file
-from enclave_cc.enclave.rootfs.fuse_tree import serve_tree
-from enclave_cc.enclave.rootfs.mounts import MountFlag, attach_loop, mount, unmount
-from enclave_cc.enclave.rootfs.selftest import SelfTestError, self_test
+from enclave_cc.enclave.rootfs.fuse.file import serve_file
+from enclave_cc.enclave.rootfs.fuse.tree import serve_tree
+from enclave_cc.enclave.rootfs.mounting.selftest import SelfTestError, self_test
+from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag, attach_loop, mount, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import ExitStack
     from pathlib import Path
 
-    from enclave_cc.enclave.rootfs.fuse_server import Device
+    from enclave_cc.enclave.rootfs.fuse.server import Device
 
 
 class Backend(StrEnum):

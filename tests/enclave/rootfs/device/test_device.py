@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from enclave_cc.core.errors import RefusedError
 from enclave_cc.core.findings import Outcome
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.device import DeviceRefusedError, Segment, VirtualDevice
-from enclave_cc.enclave.rootfs.selftest import MemorySource
+from enclave_cc.enclave.rootfs.device.device import DeviceRefusedError, Segment, VirtualDevice
+from enclave_cc.enclave.rootfs.mounting.selftest import MemorySource
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, STRIDE_BYTES, ChunkOpener, ChunkSealer
 from enclave_cc.formats.sealed.manifest import Manifest, SealedBlob
 

@@ -13,8 +13,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.enclave.rootfs.device import DeviceRefusedError
-from enclave_cc.enclave.rootfs.fuse_protocol import (
+from enclave_cc.enclave.rootfs.device.device import DeviceRefusedError
+from enclave_cc.enclave.rootfs.fuse.protocol import (
     ATTR_HEADER,
     DIRENT,
     DIRENT_ALIGNMENT,
@@ -31,8 +31,8 @@ from enclave_cc.enclave.rootfs.fuse_protocol import (
     FuseError,
     Opcode,
 )
-from enclave_cc.enclave.rootfs.fuse_server import FuseKind, FuseMount
-from enclave_cc.enclave.rootfs.mounts import MountFlag
+from enclave_cc.enclave.rootfs.fuse.server import FuseKind, FuseMount
+from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag
 from enclave_cc.formats.sealed.erofs_format import BLOCK
 from enclave_cc.formats.sealed.erofs_reader import MetadataError, MetadataReader
 from enclave_cc.formats.sealed.erofs_scan import has_xattrs
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from enclave_cc.enclave.rootfs.fuse_server import Device
+    from enclave_cc.enclave.rootfs.fuse.server import Device
     from enclave_cc.formats.sealed.erofs_reader import Entry, Inode
 
 # A position in a directory is a block and a place in it; a block of 512 bytes has 39 entries at most.

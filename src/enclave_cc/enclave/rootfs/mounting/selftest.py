@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.device import Segment, VirtualDevice
+from enclave_cc.enclave.rootfs.device.device import Segment, VirtualDevice
+from enclave_cc.enclave.rootfs.device.sources import MemorySource
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, ChunkOpener, ChunkSealer, Octets
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.manifest import KEY_BYTES
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from enclave_cc.core.findings import Finding
-    from enclave_cc.enclave.rootfs.fuse_server import Device
+    from enclave_cc.enclave.rootfs.fuse.server import Device
 
     # Mounts a device's tree at the first path; may serve the device itself at the second.
     MountTree: TypeAlias = Callable[[Device, Path, Path, ExitStack], None]
@@ -40,19 +41,6 @@ _PATTERN: Final = b"sealed chunk pattern" * (CHUNK_BYTES // 20 + 1)
 
 class SelfTestError(Exception):
     """The kernel returned bytes that it must not have."""
-
-
-class MemorySource:
-    """A blob in memory."""
-
-    def __init__(self, sealed: bytes | bytearray) -> None:
-        self._sealed = memoryview(sealed)
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Copy what there is."""
-        part = self._sealed[offset : offset + len(buffer)]
-        buffer[: len(part)] = part
-        return len(part)
 
 
 def self_test(mount_tree: MountTree, work: Path, *, device: Device | None = None) -> None:

@@ -10,28 +10,26 @@ holds the workload is told once, from a thread of its own.
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from enclave_cc.core.errors import RefusedError, Stage
 from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.enclave.rootfs.device.sources import FileSource, open_blob
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, STRIDE_BYTES, ChunkOpener, ChunkRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from enclave_cc.enclave.rootfs.device.sources import ChunkSource
     from enclave_cc.formats.sealed.manifest import Manifest
 
 # Chunks that were wanted in part: directories and small files are read in pieces of a few KiB.
 _CACHED_CHUNKS: Final = 16
 _SCRATCH_CHUNKS: Final = 17
-# O_NONBLOCK: a host that puts a pipe in a blob's place must not make us wait for its writer.
-_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _REMEDY: Final = "the host's copy was changed or its disk is failing: start the pod anew, on another node"
 
 
@@ -39,37 +37,21 @@ class DeviceRefusedError(Exception):
     """No byte may be returned: the device is poisoned."""
 
 
-class ChunkSource(Protocol):
-    """Where the sealed chunks of one blob lie."""
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Copy sealed bytes into private memory; return how many there were."""
-
-
-class FileSource:
-    """A blob in a file that belongs to the host."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Read until the buffer is full or the file ends."""
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(self._fd, [buffer[done:]], offset + done)
-            if count == 0:
-                break
-            done += count
-        return done
-
-
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One blob on the device."""
+    """One blob on the device; ``region`` says which one to the owner."""
 
     source: ChunkSource
     opener: ChunkOpener
     chunks: int
+    region: str = ""
+
+    def open_into(self, index: int, sealed: memoryview, plaintext: memoryview) -> None:
+        """Open one chunk; raise ``ChunkRefusedError``, which names the region."""
+        try:
+            self.opener.open_into(index, sealed, plaintext)
+        except ChunkRefusedError as error:
+            raise ChunkRefusedError(f"{self.region}: {error}") from error
 
 
 class VirtualDevice:
@@ -91,10 +73,12 @@ class VirtualDevice:
         """Open every blob that a manifest names; refuse missing ones and those of another length."""
         with ExitStack() as files:
             segments = []
-            for blob in manifest.blobs:
-                fd = _open_blob(directory / blob.name, blob.chunks * STRIDE_BYTES)
+            for number, blob in enumerate(manifest.blobs):
+                fd = open_blob(directory / blob.name, blob.chunks * STRIDE_BYTES)
                 files.callback(os.close, fd)
-                segments.append(Segment(FileSource(fd), ChunkOpener(blob.key), blob.chunks))
+                # The manifest's order: the tree's metadata first, then the layers from the lowest.
+                region = f"layer {number}" if number else "metadata"
+                segments.append(Segment(FileSource(fd), ChunkOpener(blob.key), blob.chunks, region))
             device = cls(segments, on_poison=on_poison)
             device._cleanup = files.pop_all()
             return device
@@ -202,32 +186,11 @@ class DeviceReader:
         count = min(available, len(out) // CHUNK_BYTES, _SCRATCH_CHUNKS)
         sealed = self._scratch[: count * STRIDE_BYTES]
         if segment.source.read_into(index * STRIDE_BYTES, sealed) != len(sealed):
-            raise ChunkRefusedError(f"chunk {index} is cut off")
+            raise ChunkRefusedError(f"{segment.region}: chunk {index} is cut off")
         for step in range(count):
-            segment.opener.open_into(
+            segment.open_into(
                 index + step,
                 sealed[step * STRIDE_BYTES : (step + 1) * STRIDE_BYTES],
                 out[step * CHUNK_BYTES : (step + 1) * CHUNK_BYTES],
             )
         return count * CHUNK_BYTES
-
-
-def _open_blob(path: Path, expected_bytes: int) -> int:
-    try:
-        fd = os.open(path, _OPEN)
-    except OSError as error:
-        raise _truncated(f"{path.name}: {error.strerror}") from error
-    status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) and status.st_size == expected_bytes:
-        return fd
-    os.close(fd)
-    raise _truncated(f"{path.name}: {status.st_size} bytes instead of {expected_bytes}")
-
-
-def _truncated(detail: str) -> RefusedError:
-    return RefusedError(
-        "sealed-blob-truncated",
-        "a part of the sealed image is missing or has the wrong size",
-        stage=Stage.MOUNT,
-        detail=detail,
-    )

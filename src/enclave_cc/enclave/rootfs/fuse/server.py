@@ -18,8 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from enclave_cc.enclave.rootfs.device import DeviceRefusedError
-from enclave_cc.enclave.rootfs.fuse_protocol import (
+from enclave_cc.enclave.rootfs.device.device import DeviceRefusedError
+from enclave_cc.enclave.rootfs.fuse.protocol import (
     INIT_BODY,
     INIT_REPLY,
     MAJOR,
@@ -32,7 +32,7 @@ from enclave_cc.enclave.rootfs.fuse_protocol import (
     FuseError,
     Opcode,
 )
-from enclave_cc.enclave.rootfs.mounts import MountFlag, abort_fuse, mount, unmount
+from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag, abort_fuse, mount, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Callable

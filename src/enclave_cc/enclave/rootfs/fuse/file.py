@@ -11,7 +11,7 @@ import errno
 import stat
 from typing import TYPE_CHECKING, Final
 
-from enclave_cc.enclave.rootfs.fuse_protocol import (
+from enclave_cc.enclave.rootfs.fuse.protocol import (
     ATTR_HEADER,
     FOREVER_S,
     MAX_READ_BYTES,
@@ -22,13 +22,13 @@ from enclave_cc.enclave.rootfs.fuse_protocol import (
     FuseError,
     Opcode,
 )
-from enclave_cc.enclave.rootfs.fuse_server import FuseKind, FuseMount
-from enclave_cc.enclave.rootfs.mounts import MountFlag
+from enclave_cc.enclave.rootfs.fuse.server import FuseKind, FuseMount
+from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from enclave_cc.enclave.rootfs.fuse_server import Device
+    from enclave_cc.enclave.rootfs.fuse.server import Device
 
 
 _KIND: Final = FuseKind("sealed-image", stat.S_IFREG, Feature(0), options="", flags=MountFlag.NO_EXEC)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_cc.enclave.rootfs.device import DeviceRefusedError
-from enclave_cc.enclave.rootfs.fuse_protocol import REPLY, FuseError, Opcode
-from enclave_cc.enclave.rootfs.fuse_tree import TreeOperations
-from enclave_cc.enclave.rootfs.selftest import damaged_device
+from enclave_cc.enclave.rootfs.device.device import DeviceRefusedError
+from enclave_cc.enclave.rootfs.fuse.protocol import REPLY, FuseError, Opcode
+from enclave_cc.enclave.rootfs.fuse.tree import TreeOperations
+from enclave_cc.enclave.rootfs.mounting.selftest import damaged_device
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.erofs_reader import MetadataError

@@ -19,8 +19,8 @@ import pytest
 
 from enclave_cc.core.errors import EnclaveCcError, RefusedError
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.backend import PREFERENCE, Backend, BackendSelector
-from enclave_cc.enclave.rootfs.seal import Binding
+from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, Backend, BackendSelector
+from enclave_cc.enclave.rootfs.sealing.writer import Binding
 from enclave_cc.formats.sealed.chunks import STRIDE_BYTES
 
 pytestmark = pytest.mark.root

@@ -1,0 +1,73 @@
+"""The manifest that came with the key: read from the host's directory, accepted only if it is that one."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from typing import TYPE_CHECKING, Final
+
+from enclave_cc.core.errors import RefusedError, Stage
+from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.formats.sealed.manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    Binding,
+    Manifest,
+    ManifestRefusedError,
+    UnknownFormatError,
+    open_manifest,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from enclave_cc.core.secret import Secret
+
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def read_released_manifest(
+    directory: Path, fdk: Secret, manifest_sha256: bytes, binding: Binding
+) -> Manifest:
+    """
+    Open the manifest that was released to us, and no other.
+
+    (1) It is small and a plain file. (2) It has the digest that came with the key: no older image takes
+    its place. (3) It opens under the key, for this pod, container and image.
+    """
+    data = _read_bounded(directory)
+    actual = hashlib.sha256(data).digest()
+    if not hmac.compare_digest(actual, manifest_sha256):
+        finding = Finding("rootfs.manifest", Outcome.FAILED, manifest_sha256.hex(), actual.hex())
+        raise _manifest_refused("it has another digest than the one released with the key", finding)
+    try:
+        return open_manifest(data, fdk=fdk, binding=binding)
+    except UnknownFormatError as error:
+        raise RefusedError(
+            "sealed-format-unknown",
+            "the sealed image has a format that this version does not know",
+            stage=Stage.MOUNT,
+            detail=str(error),
+        ) from error
+    except ManifestRefusedError as error:
+        raise _manifest_refused(str(error)) from error
+
+
+def _read_bounded(directory: Path) -> bytes:
+    try:
+        fd = os.open(directory / MANIFEST_NAME, _OPEN)
+    except OSError as error:
+        raise _manifest_refused(f"it cannot be opened: {error.strerror}") from error
+    with os.fdopen(fd, "rb") as file:
+        return file.read(MAX_MANIFEST_BYTES + 1) or b""
+
+
+def _manifest_refused(detail: str, *findings: Finding) -> RefusedError:
+    return RefusedError(
+        "sealed-manifest-refused",
+        "the manifest of the sealed image is not the one that belongs to this container",
+        stage=Stage.MOUNT,
+        detail=detail,
+        findings=findings,
+    )
