@@ -13,6 +13,8 @@ from typing import Final
 
 # What fits most workloads, which write logs and temporary files; volumes are for the rest.
 DEFAULT_WRITABLE_BYTES: Final = 1 << 30
+# Images beyond it start faster, and cost less, when they are decrypted as they are read.
+DEFAULT_DECRYPT_BYTES: Final = 1 << 30
 
 
 class Writable(StrEnum):
@@ -24,11 +26,17 @@ class Writable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RootfsOptions:
-    """The choice for one container; ``writable_bytes`` bounds what it may write."""
+    """
+    The choice for one container.
+
+    ``writable_bytes`` bounds what it may write, ``decrypt_bytes_limit`` the decrypted size of an image that
+    may be decrypted to memory; a larger one is refused.
+    """
 
     writable: Writable = Writable.MEMORY
     writable_bytes: int = DEFAULT_WRITABLE_BYTES
     decrypt_to_memory: bool = False
+    decrypt_bytes_limit: int = DEFAULT_DECRYPT_BYTES
 
 
 DEFAULT_OPTIONS: Final = RootfsOptions()
