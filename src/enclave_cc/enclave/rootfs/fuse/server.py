@@ -38,10 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# FUSE_MIN_READ_BUFFER is 8 KiB; no request that we answer comes near.
+# FUSE_MIN_READ_BUFFER is 8 KiB; no request but a write that we answer comes near.
 _REQUEST_BYTES: Final = 1 << 16
-_MAX_WRITE_BYTES: Final = 4096
-_THREADS: Final = 2
 _JOIN_S: Final = 2.0
 _BACKGROUND: Final = 64
 _CONGESTED: Final = 48
@@ -70,13 +68,25 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FuseKind:
-    """How a kind of thing is mounted; ``options`` begin with a comma if there are any."""
+    """
+    How a kind of thing is mounted; ``options`` begin with a comma if there are any.
+
+    ``max_write_bytes`` bounds the data of one write, where ``writable``.
+    """
 
     name: str
     root_type: int
     features: Feature
     options: str
     flags: MountFlag
+    writable: bool = False
+    max_write_bytes: int = PAGE_BYTES
+    threads: int = 2
+
+    @property
+    def request_bytes(self) -> int:
+        """How much room the kernel wants for its largest request."""
+        return max(_REQUEST_BYTES, self.max_write_bytes + PAGE_BYTES)
 
 
 class Operations(Protocol):
@@ -98,7 +108,7 @@ class FuseMount:
         """Mount onto an existing file or directory; raise OSError, or what ``operations`` raises."""
         self._kind = kind
         self._mountpoint = mountpoint
-        sessions = [operations() for _ in range(_THREADS)]
+        sessions = [operations() for _ in range(kind.threads)]
         self._fds = [os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)]
         self._threads: list[threading.Thread] = []
         try:
@@ -127,19 +137,20 @@ class FuseMount:
         kind = self._kind
         options = f"fd={self._fds[0]},rootmode={kind.root_type:o},user_id=0,group_id=0"
         options += f",max_read={MAX_READ_BYTES}{kind.options}"
-        flags = MountFlag.READ_ONLY | MountFlag.NO_SUID | MountFlag.NO_DEVICES | kind.flags
+        flags = MountFlag.NO_SUID | MountFlag.NO_DEVICES | kind.flags
+        if not kind.writable:
+            flags |= MountFlag.READ_ONLY
         mount(kind.name, self._mountpoint, f"fuse.{kind.name}", flags, options)
 
     def _start(self, sessions: list[Operations]) -> None:
         """Answer INIT first: only then can the kernel give each thread a channel of its own."""
-        features = self._kind.features
-        channels = [_Channel(self._fds[0], features, sessions[0])]
+        channels = [_Channel(self._fds[0], self._kind, sessions[0])]
         channels[0].serve_one()
         for session in sessions[1:]:
             clone = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
             self._fds.append(clone)
             fcntl.ioctl(clone, _CLONE, struct.pack("<I", self._fds[0]))
-            channels.append(_Channel(clone, features, session))
+            channels.append(_Channel(clone, self._kind, session))
         for number, channel in enumerate(channels):
             thread = threading.Thread(target=channel.serve, name=f"sealed-image-{number}", daemon=True)
             thread.start()
@@ -155,11 +166,11 @@ class FuseMount:
 class _Channel:
     """One thread's side of the protocol, with its buffers."""
 
-    def __init__(self, fd: int, features: Feature, operations: Operations) -> None:
+    def __init__(self, fd: int, kind: FuseKind, operations: Operations) -> None:
         self._fd = fd
-        self._features = features | _ALWAYS_WANTED
+        self._kind = kind
         self._operations = operations
-        self._request = memoryview(bytearray(_REQUEST_BYTES))
+        self._request = memoryview(bytearray(kind.request_bytes))
         self._reply = memoryview(bytearray(REPLY.size + MAX_READ_BYTES))
 
     def serve(self) -> None:
@@ -195,9 +206,9 @@ class _Channel:
 
     def _init(self, body: memoryview, out: memoryview) -> int:
         _major, minor, _readahead, offered = INIT_BODY.unpack_from(body)
-        features = offered & self._features
+        features = offered & (self._kind.features | _ALWAYS_WANTED)
         # Times are exact to the nanosecond.
-        limits = (_BACKGROUND, _CONGESTED, _MAX_WRITE_BYTES, 1, MAX_READ_BYTES // PAGE_BYTES, 0)
+        limits = (_BACKGROUND, _CONGESTED, self._kind.max_write_bytes, 1, MAX_READ_BYTES // PAGE_BYTES, 0)
         INIT_REPLY.pack_into(out, 0, MAJOR, min(minor, MINOR), MAX_READ_BYTES, features, *limits)
         return INIT_REPLY.size
 
