@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from enclave_cc.formats.sealed.erofs import write_metadata
 from enclave_cc.formats.sealed.node import directory_children
 from enclave_cc.formats.sealed.tree import LayerError, PathEscapesError, Tree, TreeTooLargeError
+from enclave_cc.formats.sealed.tree_budget import TreeBudget
 from enclave_cc.formats.tar.chunked import ChunkedFile
 from enclave_cc.formats.tar.entry import EntryKind, TarEntry
 from enclave_cc.formats.tar.sparse_map import Segment
@@ -38,8 +39,8 @@ def orders(entries):
     return list(permutations(entries))
 
 
-def merge(*layers, **limits) -> Tree:
-    tree = Tree(**limits)
+def merge(*layers, max_depth=2048, **limits) -> Tree:
+    tree = Tree(TreeBudget(**limits), max_depth=max_depth)
     for number, layer in enumerate(layers):
         tree.begin_layer(number << 20)
         for entry in layer:

@@ -10,12 +10,10 @@ and stacked. Nothing leaves the root.
 
 from __future__ import annotations
 
-import stat
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from enclave_cc.formats.sealed.entry_attributes import FILE_KINDS, give_attributes
 from enclave_cc.formats.sealed.layer_path import (
-    MAX_NAME_BYTES,
     META,
     NO_NAMES,
     OPAQUE,
@@ -25,6 +23,7 @@ from enclave_cc.formats.sealed.layer_path import (
     is_plain,
     split_path,
 )
+from enclave_cc.formats.sealed.link_resolver import MAX_DEPTH, LinkResolver
 from enclave_cc.formats.sealed.node import (
     IMPLICIT_DIRECTORY_MODE,
     Child,
@@ -32,69 +31,23 @@ from enclave_cc.formats.sealed.node import (
     Node,
     directory_children,
 )
-from enclave_cc.formats.tar.chunked import MAX_SPARSE_BYTES
+from enclave_cc.formats.sealed.tree_budget import TreeBudget, TreeTooLargeError
+from enclave_cc.formats.sealed.whiteouts import hide, hide_all
 from enclave_cc.formats.tar.entry import EntryKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from enclave_cc.formats.tar.entry import TarEntry
 
 __all__ = ["LayerError", "PathEscapesError", "Tree", "TreeTooLargeError"]
-
-# About half a KiB each; the largest public images have a few hundred thousand files.
-MAX_NODES: Final = 1_000_000
-# Names, targets and attributes of the whole tree, hidden ones included.
-MAX_TEXT_BYTES: Final = 256 << 20
-# Deeper paths cannot be opened by their name (PATH_MAX is 4096).
-MAX_DEPTH: Final = 2048
-_MAX_SYMLINKS: Final = 40
-# Names in the targets of the links on the way to all entries together. Each takes time, and one entry may ask
-# for 40 times 2048. An image that has every file behind a link or two stays far below.
-MAX_LINK_STEPS: Final = 20_000_000
-_MAX_TARGET_BYTES: Final = 4095
-# Linux lists no more than this of one file; an EROFS inode counts its attributes in 16 bits.
-_MAX_XATTRS_BYTES: Final = 128 << 10
-_XATTR_OVERHEAD_BYTES: Final = 8
-
-# The overlay file system on top would obey these; an image has no business in its bookkeeping.
-_OVERLAY_XATTR: Final = b"trusted.overlay."
-
-_TYPES: Final = {
-    EntryKind.FILE: stat.S_IFREG,
-    EntryKind.SYMBOLIC_LINK: stat.S_IFLNK,
-    EntryKind.CHARACTER_DEVICE: stat.S_IFCHR,
-    EntryKind.BLOCK_DEVICE: stat.S_IFBLK,
-    EntryKind.DIRECTORY: stat.S_IFDIR,
-    EntryKind.FIFO: stat.S_IFIFO,
-}
-
-# Linux cannot give a symbolic link other permissions, whatever the archive says.
-_LINK_MODE: Final = stat.S_IFLNK | 0o777
-
-
-class TreeTooLargeError(LayerError):
-    """The tree has more files or longer names than we hold in memory."""
 
 
 class Tree:
     """The merged tree; ``begin_layer`` from the lowest layer upwards, then ``add`` its entries in order."""
 
-    def __init__(
-        self,
-        *,
-        max_nodes: int = MAX_NODES,
-        max_text_bytes: int = MAX_TEXT_BYTES,
-        max_sparse_bytes: int = MAX_SPARSE_BYTES,
-        max_depth: int = MAX_DEPTH,
-        max_link_steps: int = MAX_LINK_STEPS,
-    ) -> None:
+    def __init__(self, budget: TreeBudget | None = None, *, max_depth: int = MAX_DEPTH) -> None:
         self.root = Node(IMPLICIT_DIRECTORY_MODE)
-        self._max_depth = max_depth
-        self._sparse_left = max_sparse_bytes
-        self._nodes_left = max_nodes
-        self._text_left = max_text_bytes
-        self._link_steps_left = max_link_steps
+        self._budget = budget or TreeBudget()
+        self._paths = LinkResolver(self.root, self._budget, max_depth=max_depth)
         self._layer = -1
         self._base = 0
         # Archives list a directory's entries together, so remembering one directory saves most walks.
@@ -150,30 +103,12 @@ class Tree:
             old.layer = self._layer
             self._state(old.node, entry)
             return
-        node = self._new_node(_TYPES[entry.kind])
+        node = self._new_node(FILE_KINDS[entry.kind])
         self._place(children, name, node)
         self._state(node, entry)
 
     def _state(self, node: Node, entry: TarEntry) -> None:
-        """Give a node the attributes of an entry."""
-        xattr_bytes = _check_xattrs(entry.xattrs) if entry.xattrs else 0
-        if len(entry.target) > _MAX_TARGET_BYTES:
-            raise LayerError("the target of a symbolic link is too long")
-        self._spend(xattr_bytes + len(entry.target))
-        if entry.chunks is not None:
-            self._spend_on_sparse(entry.chunks.cost_bytes)
-        node.mode = _mode(entry.kind, entry.mode)
-        node.uid = entry.uid
-        node.gid = entry.gid
-        node.mtime_s = entry.mtime_s
-        node.mtime_ns = entry.mtime_ns
-        node.xattrs = entry.xattrs
-        node.size = entry.size
-        node.address = self._base + entry.data_offset
-        node.chunks = entry.chunks
-        node.target = entry.target
-        node.device = entry.device
-        node.stated_in = self._layer
+        give_attributes(node, entry, self._budget, layer=self._layer, base=self._base)
 
     def _link(self, directory: Node, name: bytes, entry: TarEntry) -> None:
         parts = split_path(entry.target)
@@ -183,7 +118,7 @@ class Tree:
         # What the link replaces goes first, as when it is unpacked; it cannot be the target then.
         if children.pop(name, None) is not None:
             self._last_parent = None
-        target = self._existing(parts)
+        target = self._paths.existing(parts, self._layer)
         if target is None or target.children is not None:
             raise LayerError("a hard link points to nothing, or to a directory")
         self._place(children, name, Child(target, self._layer))
@@ -191,7 +126,7 @@ class Tree:
     def _place(self, children: dict[bytes, DirectoryEntry], name: bytes, entry: DirectoryEntry) -> None:
         old = children.get(name)
         if old is None:
-            self._spend(len(name))
+            self._budget.spend_text(len(name))
         else:
             # The remembered directory may have been reached through what goes now.
             self._last_parent = None
@@ -203,51 +138,17 @@ class Tree:
         name = whiteout.removeprefix(WHITEOUT)
         if name in NO_NAMES:
             raise LayerError("a whiteout names nothing")
-        directory = self._at(self._resolve(parts))
+        directory = self._paths.at(self._paths.resolve(parts, self._layer))
         if directory is None or directory.children is None:
             return
         if whiteout == OPAQUE:
-            self._prune(directory)
-            return
-        if whiteout.startswith(META):
-            return
-        children = directory.children
-        child = children.get(name)
-        if child is None:
-            return
-        if child.layer != self._layer:
-            del children[name]
-        elif child.node.children is not None:
-            self._uncover(child.node)
-
-    def _prune(self, directory: Node) -> None:
-        """Remove what lower layers put below a directory, at any depth; once is enough for a layer."""
-        pending = [directory]
-        while pending:
-            node = pending.pop()
-            if node.pruned_in == self._layer:
-                continue
-            node.pruned_in = self._layer
-            children = directory_children(node)
-            for name, child in list(children.items()):
-                if child.layer != self._layer:
-                    del children[name]
-                elif child.node.children is not None:
-                    self._forget_lower_attributes(child.node)
-                    pending.append(child.node)
-
-    def _uncover(self, directory: Node) -> None:
-        """Turn a directory that this layer went through into one that this layer made."""
-        self._forget_lower_attributes(directory)
-        self._prune(directory)
-
-    def _forget_lower_attributes(self, directory: Node) -> None:
-        if directory.stated_in != self._layer:
-            directory.forget_attributes()
+            hide_all(directory, self._layer)
+        elif not whiteout.startswith(META):
+            hide(directory, name, self._layer)
 
     def _directory(self, parts: list[bytes]) -> Node:
         """Return the directory of a path; make what is missing, as unpacking would."""
-        resolved = self._resolve(parts)
+        resolved = self._paths.resolve(parts, self._layer)
         node = self.root
         for part in resolved:
             node = self._enter(node, part)
@@ -265,89 +166,8 @@ class Tree:
         child.layer = self._layer
         return child.node
 
-    def _existing(self, parts: list[bytes]) -> Node | None:
-        """Return what a path names, in this layer or a lower one; the last part is not followed."""
-        return self._at([*self._resolve(parts[:-1]), parts[-1]])
-
-    def _at(self, resolved: list[bytes]) -> Node | None:
-        node: Node | None = self.root
-        for part in resolved:
-            child = _child(node, part)
-            node = child.node if child is not None else None
-        return node
-
-    def _resolve(self, parts: list[bytes]) -> list[bytes]:
-        """Replace the symbolic links of this layer by where they point to; the root contains all of it."""
-        done: list[bytes] = []
-        nodes: list[Node | None] = [self.root]
-        pending = parts[::-1]
-        links_left = _MAX_SYMLINKS
-        while pending:
-            part = pending.pop()
-            if part == b"..":
-                if done:
-                    done.pop()
-                    nodes.pop()
-                continue
-            if len(part) > MAX_NAME_BYTES:
-                raise LayerError("a name is too long")
-            child = _child(nodes[-1], part)
-            if child is not None and child.layer == self._layer and stat.S_ISLNK(child.node.mode):
-                if links_left == 0:
-                    raise LayerError("a path has too many symbolic links")
-                links_left -= 1
-                target = child.node.target
-                if target.startswith(b"/"):
-                    done, nodes = [], [self.root]
-                steps = target.split(b"/")
-                self._spend_on_links(len(steps))
-                pending += [step for step in reversed(steps) if step not in (b"", b".")]
-            else:
-                done.append(part)
-                nodes.append(child.node if child is not None else None)
-            if len(done) + len(pending) > self._max_depth:
-                raise LayerError("a path is too deep")
-        return done
-
     def _new_node(self, mode: int) -> Node:
-        self._nodes_left -= 1
-        if self._nodes_left < 0:
-            raise TreeTooLargeError("the image has too many files")
+        self._budget.spend_node()
         node = Node(mode)
         node.layer = self._layer
         return node
-
-    def _spend(self, text_bytes: int) -> None:
-        self._text_left -= text_bytes
-        if self._text_left < 0:
-            raise TreeTooLargeError("the image's names and attributes are too long together")
-
-    def _spend_on_links(self, steps: int) -> None:
-        self._link_steps_left -= steps
-        if self._link_steps_left < 0:
-            raise TreeTooLargeError("the image's paths lead through too many symbolic links together")
-
-    def _spend_on_sparse(self, stored_bytes: int) -> None:
-        self._sparse_left -= stored_bytes
-        if self._sparse_left < 0:
-            raise TreeTooLargeError("the image's sparse files are too many and too scattered together")
-
-
-@cache
-def _mode(kind: EntryKind, permissions: int) -> int:
-    """Return type and permissions as one number, the same object for all files that have the same."""
-    return _LINK_MODE if kind is EntryKind.SYMBOLIC_LINK else _TYPES[kind] | permissions
-
-
-def _check_xattrs(xattrs: Mapping[bytes, bytes]) -> int:
-    """Refuse what a file cannot have; return how much there is."""
-    if any(name.startswith(_OVERLAY_XATTR) for name in xattrs):
-        raise LayerError("an extended attribute belongs to the overlay file system")
-    total = sum(len(name) + len(value) + _XATTR_OVERHEAD_BYTES for name, value in xattrs.items())
-    if total > _MAX_XATTRS_BYTES:
-        raise LayerError("a file has too many extended attributes")
-    return total
-
-
-def _child(node: Node | None, name: bytes) -> DirectoryEntry | None:
-    return node.children.get(name) if node is not None and node.children is not None else None
