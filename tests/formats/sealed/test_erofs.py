@@ -18,6 +18,7 @@ from enclave_cc.formats.sealed.tree import LayerError, Tree
 from enclave_cc.formats.tar.entry import EntryKind, TarEntry
 
 BLOCK = 512
+FILE_TYPES = {"r": 1, "d": 2, "c": 3, "b": 4, "p": 5, "s": 6, "l": 7}
 PREFIXES = {
     1: b"user.",
     2: b"system.posix_acl_access",
@@ -85,7 +86,7 @@ def read_tree(image: bytes) -> dict[bytes, dict]:
         for name, (child, kind) in entries.items():
             path = prefix + b"/" + name
             found[path] = read_inode(image, child) | {"nid": child}
-            assert kind == {"r": 1, "d": 2, "c": 3, "b": 4, "p": 5, "l": 7}[kind_letter(found[path]["mode"])]
+            assert kind == FILE_TYPES[kind_letter(found[path]["mode"])]
             if kind == 2:
                 pending.append((path, child, nid))
     return found
@@ -108,7 +109,8 @@ xattrs = st.dictionaries(
 
 @st.composite
 def leaves(draw):
-    kind = draw(st.sampled_from([stat.S_IFREG, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO]))
+    special = [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK]
+    kind = draw(st.sampled_from([stat.S_IFREG, stat.S_IFLNK, *special]))
     node = Node(kind | draw(st.integers(0, 0o7777)))
     node.uid, node.gid = draw(st.integers(0, (1 << 32) - 1)), draw(st.integers(0, (1 << 32) - 1))
     node.mtime_s, node.mtime_ns = (

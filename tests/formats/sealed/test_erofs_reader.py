@@ -47,7 +47,8 @@ def chunked(draw, size):
 
 @st.composite
 def leaves(draw):
-    kind = draw(st.sampled_from([stat.S_IFREG, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO]))
+    special = [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK]
+    kind = draw(st.sampled_from([stat.S_IFREG, stat.S_IFLNK, *special]))
     node = Node(kind | draw(st.integers(0, 0o7777)))
     node.uid, node.gid = draw(st.integers(0, (1 << 32) - 1)), draw(st.integers(0, (1 << 32) - 1))
     node.mtime_s = draw(st.integers(-(1 << 63), (1 << 63) - 1))
@@ -274,7 +275,8 @@ FILE = ROOT_TAIL + 3 * 12 + 7 + 21  # entries and names of the root, then up to 
         pytest.param(ROOT_OFFSET, "<H", 1, id="a directory's data outside of the image"),
         pytest.param(ROOT_OFFSET + 2, "<H", 1, id="attributes where entries are"),
         pytest.param(ROOT_OFFSET + 2, "<H", 65535, id="more attributes than metadata"),
-        pytest.param(ROOT_OFFSET + 4, "<H", 0o140755, id="a socket"),
+        pytest.param(ROOT_OFFSET + 4, "<H", 0o140755, id="a socket with contents"),
+        pytest.param(ROOT_OFFSET + 4, "<H", 0o150755, id="an unknown type of file"),
         pytest.param(ROOT_OFFSET + 4, "<H", 0o100755, id="a file with inline data"),
         pytest.param(ROOT_OFFSET + 8, "<Q", 0, id="an empty directory"),
         pytest.param(ROOT_OFFSET + 8, "<Q", 1 << 60, id="an endless directory"),
@@ -290,7 +292,7 @@ FILE = ROOT_TAIL + 3 * 12 + 7 + 21  # entries and names of the root, then up to 
         pytest.param(ROOT_TAIL + 20, "<H", 36, id="a name of no bytes"),
         pytest.param(ROOT_TAIL + 24, "<Q", 1 << 63, id="an entry outside of the image"),
         pytest.param(ROOT_TAIL + 34, "<B", 2, id="a file that is called a directory"),
-        pytest.param(ROOT_TAIL + 34, "<B", 6, id="an unknown type"),
+        pytest.param(ROOT_TAIL + 34, "<B", 8, id="an unknown type"),
         pytest.param(ROOT_TAIL + 35, "<B", 1, id="a reserved byte of an entry"),
         pytest.param(ROOT_TAIL + 36, "<B", 0, id="a name with a zero byte"),
         pytest.param(ROOT_TAIL + 36, "<B", ord("/"), id="a name with a slash"),

@@ -49,6 +49,7 @@ FILE_TYPES: Final = {
     stat.S_IFCHR: 3,
     stat.S_IFBLK: 4,
     stat.S_IFIFO: 5,
+    stat.S_IFSOCK: 6,
     stat.S_IFLNK: 7,
 }
 

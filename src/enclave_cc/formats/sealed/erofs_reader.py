@@ -231,7 +231,7 @@ class MetadataReader:
                 longest = _MAX_TARGET_BYTES if stat.S_ISLNK(mode) else image_bytes
                 is_valid = 0 < size <= longest and (not tail or _is_tail(tail, size % BLOCK))
             case kind:
-                if size or tail or (union and kind == stat.S_IFIFO):
+                if size or tail or (union and kind in (stat.S_IFIFO, stat.S_IFSOCK)):
                     raise MetadataError("a special file has contents")
                 return 0, union
         address = union << BLOCK_BITS
