@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.formats.launch import MAX_LAUNCH_BYTES, ApprovedMount, LaunchConfiguration
 from enclave_cc.formats.local_attestation.transcript import MAX_MESSAGE_BYTES
+from enclave_cc.formats.rootfs_options import GREATEST_BYTES, LEAST_BYTES, RootfsOptions, Writable
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=5).map(tuple)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+ROOTFS = st.builds(
+    RootfsOptions,
+    st.sampled_from(Writable),
+    st.integers(max(LEAST_BYTES.values()), GREATEST_BYTES),
+    st.booleans(),
+    st.integers(0, GREATEST_BYTES),
+)
 
 
 @given(
@@ -24,6 +32,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
         TEXT,
         st.booleans(),
         st.lists(st.builds(ApprovedMount, TEXT, TEXT)).map(tuple),
+        ROOTFS,
     )
 )
 def test_what_is_written_is_read(launch):
@@ -45,6 +54,14 @@ def test_no_bytes_raise_anything_but_the_declared_error(data):
         (b'"mounts":[["/a","bind"]]', b'"mounts":[["/a"]]'),
         (b'"cwd":"/"', b'"cwd":"/","more":1'),
         (b'"cwd":"/",', b""),
+        (b'"rootfs":{', b'"rootfs":{"more":1,'),
+        (b'"writable":"memory"', b'"writable":"disk"'),
+        (b'"writable_bytes":1073741824', b'"writable_bytes":0'),
+        (b'"writable_bytes":1073741824', b'"writable_bytes":1099511627777'),
+        (b'"writable_bytes":1073741824', b'"writable_bytes":true'),
+        (b'"decrypt_to_memory":false', b'"decrypt_to_memory":0'),
+        (b'"decrypt_bytes_limit":1073741824', b'"decrypt_bytes_limit":-1'),
+        (b'"decrypt_bytes_limit":1073741824,', b""),
     ],
 )
 def test_members_of_another_kind_are_refused(change):

@@ -249,6 +249,14 @@ REMEDIES: Final[dict[str, str]] = {
     "runtime-spec-invalid": "the node wrote a specification that cannot be read: check its containerd",
     "launch-configuration-invalid": "install agent and boot bundles of one version",
     "launch-policy-refused": "run `enclave-cc explain`: allow the finding in [workload], or change the pod",
+    "rootfs-annotation-invalid": (
+        "write rootfs-writable as memory or scratch, rootfs-writable-size as 512Mi or 2Gi, and"
+        " rootfs-decrypt-to-memory as true or false"
+    ),
+    "rootfs-policy-refused": (
+        "run `enclave-cc explain`: raise the bound that the finding names in [rootfs], or change the pod's"
+        " annotations"
+    ),
     "exec-refused": "set exec = true in the initdata's [workload], if the owner agrees",
     "container-not-started": "wait until the container runs",
     "container-unknown": "the pod's agent has not prepared this container: start it first",

@@ -13,6 +13,7 @@ from typing import Final, Self
 from enclave_cc.core import strict_json
 from enclave_cc.core.errors import InvalidInputError, Stage
 from enclave_cc.core.fields import FieldError, Fields
+from enclave_cc.formats.rootfs_options import DEFAULT_OPTIONS, RootfsOptions
 
 # It crosses the attested channel as one message of at most 1 MiB, with a key and a digest beside it.
 MAX_LAUNCH_BYTES: Final = 1000 << 10
@@ -28,7 +29,7 @@ class ApprovedMount:
 
 @dataclass(frozen=True, slots=True)
 class LaunchConfiguration:
-    """Arguments, environment, directory, user (image syntax) and mounts of one container."""
+    """Arguments, environment, directory, user (image syntax), mounts and root of one container."""
 
     args: tuple[str, ...]
     env: tuple[str, ...]
@@ -37,6 +38,7 @@ class LaunchConfiguration:
     image_digest: str
     exec_allowed: bool = False
     mounts: tuple[ApprovedMount, ...] = ()
+    rootfs: RootfsOptions = DEFAULT_OPTIONS
 
     def to_bytes(self) -> bytes:
         """Write canonical JSON; raise ``InvalidInputError`` (``runtime-spec-invalid``) if it is too long."""
@@ -49,6 +51,7 @@ class LaunchConfiguration:
                 "image_digest": self.image_digest,
                 "exec": self.exec_allowed,
                 "mounts": [[mount.destination, mount.kind] for mount in self.mounts],
+                "rootfs": self.rootfs.to_json(),
             }
         )
         if len(data) > MAX_LAUNCH_BYTES:
@@ -65,7 +68,7 @@ class LaunchConfiguration:
         """Read what ``to_bytes`` wrote; raise ``InvalidInputError`` (``launch-configuration-invalid``)."""
         try:
             fields = Fields(strict_json.loads(data, max_bytes=MAX_LAUNCH_BYTES), "launch")
-            fields.only("args", "env", "cwd", "user", "image_digest", "exec", "mounts")
+            fields.only("args", "env", "cwd", "user", "image_digest", "exec", "mounts", "rootfs")
             return cls(
                 args=fields.texts("args"),
                 env=fields.texts("env"),
@@ -74,6 +77,7 @@ class LaunchConfiguration:
                 image_digest=fields.text("image_digest"),
                 exec_allowed=fields.boolean("exec"),
                 mounts=tuple(_mount(fields, value) for value in fields.array("mounts")),
+                rootfs=RootfsOptions.read(fields.object("rootfs")),
             )
         except (FieldError, strict_json.InvalidJsonError) as error:
             raise InvalidInputError(

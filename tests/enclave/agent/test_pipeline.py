@@ -23,11 +23,14 @@ from enclave_cc.enclave.agent.pipeline import ImagePipeline, PodContext
 from enclave_cc.enclave.agent.prepare import Preparations, PrepareRequest
 from enclave_cc.enclave.agent.registries import RegistryOpener
 from enclave_cc.enclave.agent.release import PendingReleases
+from enclave_cc.formats.launch import LaunchConfiguration
 from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.owner.limits import Limits
 from enclave_cc.formats.owner.settings import OwnerSettings, WorkloadPolicy
+from enclave_cc.formats.rootfs_annotations import WRITABLE, WRITABLE_SIZE
+from enclave_cc.formats.rootfs_options import Writable
 from enclave_cc.image.layers.progress import Progress
 from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.building.layers import LayerBuilder
@@ -70,6 +73,25 @@ def test_a_launch_that_could_not_be_released_is_refused_before_any_layer(tmp_pat
     with pytest.raises(InvalidInputError) as caught:
         pipeline(tmp_path)._approve(request, image)
     assert caught.value.code == "runtime-spec-invalid"
+
+
+def asking(**annotations):
+    spec = {"process": {"args": ["/bin/x"]}, "annotations": annotations}
+    return SimpleNamespace(spec=json.dumps(spec).encode())
+
+
+def test_what_a_pod_may_choose_reaches_its_app_enclave(tmp_path):
+    image = SimpleNamespace(manifest_digest="sha256:aa", config=IMAGE)
+    request = asking(**{WRITABLE: "scratch", WRITABLE_SIZE: "64Mi"})
+    launch = LaunchConfiguration.parse(pipeline(tmp_path)._approve(request, image).to_bytes())
+    assert (launch.rootfs.writable, launch.rootfs.writable_bytes) == (Writable.SCRATCH, 64 << 20)
+
+
+def test_what_a_pod_may_not_choose_is_refused_before_any_layer(tmp_path):
+    image = SimpleNamespace(manifest_digest="sha256:aa", config=IMAGE)
+    with pytest.raises(RefusedError) as caught:
+        pipeline(tmp_path)._approve(asking(**{WRITABLE_SIZE: "2Gi"}), image)
+    assert caught.value.code == "rootfs-policy-refused"
 
 
 class Refusals:

@@ -53,6 +53,24 @@ def test_process_and_mounts_are_read():
     assert [mount.is_bind for mount in read.mounts] == [False, True]
 
 
+def limited(limit):
+    memory = {"limit": limit}
+    return json.dumps(
+        {"process": {"args": ["a"]}, "linux": {"resources": {"memory": memory}}, "annotations": {"a": "b"}}
+    ).encode()
+
+
+@pytest.mark.parametrize(("limit", "read"), [(1 << 28, 1 << 28), (0, None), (-1, None), (None, None)])
+def test_annotations_and_the_memory_limit_are_read(limit, read):
+    spec = RuntimeSpec.parse(limited(limit))
+    assert (spec.memory_limit_bytes, dict(spec.annotations)) == (read, {"a": "b"})
+
+
+def test_a_specification_may_have_neither():
+    assert RuntimeSpec.parse(spec()).memory_limit_bytes is None
+    assert not RuntimeSpec.parse(spec()).annotations
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -70,6 +88,11 @@ def test_process_and_mounts_are_read():
         mounting(),
         mounting(destination="/proc", options=[1]),
         with_devices({}),
+        limited("1Gi"),
+        limited(True),
+        b'{"process":{},"annotations":{"a":1}}',
+        b'{"process":{},"annotations":["a"]}',
+        b'{"process":{},"linux":{"resources":[]}}',
         with_devices({"path": "/dev/../etc/x"}),
         with_devices(*[{"path": "/dev/x"}] * 1025),
         b'{"process":{},"mounts":[' + b",".join([b"{}"] * 1025) + b"]}",

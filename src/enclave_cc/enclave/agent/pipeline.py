@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.digest import Digest
@@ -23,6 +23,7 @@ from enclave_cc.enclave.agent.layers import LayerWork, seal_layers
 from enclave_cc.enclave.agent.prepare import Prepared
 from enclave_cc.enclave.agent.progress_log import ProgressLog
 from enclave_cc.enclave.agent.release import PendingRelease
+from enclave_cc.enclave.agent.rootfs_policy import approve_rootfs, rootfs_as_built
 from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
@@ -155,16 +156,26 @@ class ImagePipeline:
             token=session.fresh_token(),
         )
         self._releases.keep(release)
-        self._log.event("prepared", request=request.request_id, container=request.container_id)
+        self._log.event(
+            "prepared",
+            request=request.request_id,
+            container=request.container_id,
+            rootfs_writable=str(launch.rootfs.writable),
+            rootfs_writable_bytes=launch.rootfs.writable_bytes,
+            rootfs_decrypt_to_memory=launch.rootfs.decrypt_to_memory,
+        )
         return Prepared(str(image.manifest_digest), directory.name, release.key_id, launch)
 
     def _approve(self, request: PrepareRequest, image: VerifiedImage) -> LaunchConfiguration:
-        policy, image_digest = self._pod.settings.workload, str(image.manifest_digest)
+        settings, image_digest = self._pod.settings, str(image.manifest_digest)
         if request.spec:
             spec = RuntimeSpec.parse(request.spec)
-            launch, _ = approve_launch(spec, image.config, policy, image_digest=image_digest)
+            launch, _ = approve_launch(spec, image.config, settings.workload, image_digest=image_digest)
+            rootfs, _ = approve_rootfs(spec, settings.rootfs)
         else:
-            launch = launch_as_built(image.config, policy, image_digest=image_digest)
+            launch = launch_as_built(image.config, settings.workload, image_digest=image_digest)
+            rootfs = rootfs_as_built(settings.rootfs)
+        launch = replace(launch, rootfs=rootfs)
         # What could not be released is refused now, not after every layer.
         launch.to_bytes()
         return launch

@@ -39,6 +39,7 @@ def launch(
         mountpoint=order.rootfs,
         work=order.work,
         on_poison=on_poison,
+        options=configuration.rootfs,
     )
     cleanup.callback(mounted.close)
     link.release.fdk.wipe()

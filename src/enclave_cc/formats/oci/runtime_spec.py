@@ -1,5 +1,5 @@
 """
-The parts of an OCI runtime specification that decide what runs and what is laid over it.
+The parts of an OCI runtime specification that decide what runs, on what, and what is laid over it.
 
 The host writes this document; it is read here as foreign JSON and nothing in it is believed. The rest
 of the document (capabilities, cgroups, seccomp) stays the host's and is not parsed.
@@ -8,7 +8,8 @@ of the document (capabilities, cgroups, seccomp) stays the host's and is not par
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 
 from enclave_cc.core.errors import Stage
@@ -16,7 +17,7 @@ from enclave_cc.core.fields import Fields
 from enclave_cc.formats.oci.edge import foreign, read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # The default seccomp profile takes 60 KiB; large environments a few hundred more.
 MAX_SPEC_BYTES: Final = 2 << 20
@@ -97,17 +98,24 @@ class SpecMount:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """Process, mounts and device nodes of one container."""
+    """Process, mounts and device nodes of one container, its annotations, and how much memory it may take."""
 
     process: SpecProcess
     mounts: tuple[SpecMount, ...]
+    annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    memory_limit_bytes: int | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read ``config.json``; raise ``InvalidInputError`` (``runtime-spec-invalid``)."""
         with foreign("runtime-spec-invalid", "the runtime specification is malformed", stage=Stage.LAUNCH):
             fields = read_object(data, "spec", max_bytes=MAX_SPEC_BYTES)
-            return cls(SpecProcess.read(fields.object("process")), (*_mounts(fields), *_devices(fields)))
+            return cls(
+                SpecProcess.read(fields.object("process")),
+                (*_mounts(fields), *_devices(fields)),
+                MappingProxyType(fields.text_map("annotations")),
+                _memory_limit(fields),
+            )
 
 
 def is_plain_path(path: str) -> bool:
@@ -135,6 +143,13 @@ def _mounts(spec: Fields) -> Iterator[SpecMount]:
 def _devices(spec: Fields) -> Iterator[SpecMount]:
     for index, value in enumerate(_bounded(spec.object("linux"), "devices")):
         yield SpecMount.read_device(Fields(value, f"spec.linux.devices[{index}]"))
+
+
+def _memory_limit(spec: Fields) -> int | None:
+    """Read the limit; runtimes take zero and below for none (OCI runtime specification, "Memory")."""
+    memory = spec.object("linux").object("resources").object("memory")
+    limit = memory.integer("limit", default=0)
+    return limit if limit > 0 else None
 
 
 def _bounded(fields: Fields, name: str) -> list[object]:

@@ -16,6 +16,7 @@ from enclave_cc.formats.owner.decryption import NO_DECRYPTION_KEYS, DecryptionSe
 from enclave_cc.formats.owner.limits import DEFAULT_LIMITS, Limits
 from enclave_cc.formats.owner.lookaside import NO_LOOKASIDE, LookasideSettings
 from enclave_cc.formats.owner.registries import RegistrySettings
+from enclave_cc.formats.owner.rootfs import DEFAULT_ROOTFS_POLICY, RootfsPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,7 @@ class WorkloadPolicy:
 
 @dataclass(frozen=True, slots=True)
 class OwnerSettings:
-    """Broker, image and workload demands; the default is that of a pod without initdata's settings."""
+    """The owner's demands, table by table; the default is that of a pod without initdata's settings."""
 
     broker_url: str | None = None
     broker_tls_ca: str = ""
@@ -71,13 +72,14 @@ class OwnerSettings:
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     limits: Limits = DEFAULT_LIMITS
     lookaside: LookasideSettings = NO_LOOKASIDE
+    rootfs: RootfsPolicy = DEFAULT_ROOTFS_POLICY
     workload: WorkloadPolicy = WorkloadPolicy()
 
     @classmethod
     def parse(cls, toml: Mapping[str, object]) -> Self:
-        """Read ``[broker]``, ``[image]`` and ``[workload]``; raise ``FieldError``, also for unknown keys."""
+        """Read the tables of the whole document; raise ``FieldError``, also for unknown keys."""
         root = Fields(dict(toml), "enclave-cc.toml")
-        root.only("broker", "image", "workload")
+        root.only("broker", "image", "rootfs", "workload")
         broker, image = root.object("broker"), root.object("image")
         broker.only("url", "tls_ca", "token_key", "insecure_http")
         image.only(
@@ -108,6 +110,7 @@ class OwnerSettings:
             registries=RegistrySettings.parse(image.object("registries")),
             limits=Limits.parse(image.object("limits")),
             lookaside=LookasideSettings.parse(image.object("lookaside"), plain_http_hosts=plain_http_hosts),
+            rootfs=RootfsPolicy.parse(root.object("rootfs")),
             workload=WorkloadPolicy.parse(root.object("workload")),
         )
 
