@@ -29,7 +29,7 @@ check: $(READY)  ## format, lint, types, layers
 	@$(BIN)/lint-imports --no-logo >/tmp/enclave-cc-layers.$$$$ 2>&1 || { cat /tmp/enclave-cc-layers.$$$$; rm -f /tmp/enclave-cc-layers.$$$$; exit 1; }; rm -f /tmp/enclave-cc-layers.$$$$
 	@$(BIN)/mypy
 
-bench: $(READY)  ## measure (one: make bench-NAME); rows to bench/results, summary to bench/RESULTS.md
+bench: $(READY)  ## measure (one: make bench-NAME); rows to bench/results, plots to bench/plots, summary to bench/RESULTS.md
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 bench-%: $(READY)

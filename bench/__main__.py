@@ -1,13 +1,15 @@
-"""`python -m bench [NAME ...]`: rows to bench/results, the summary to bench/RESULTS.md."""
+"""`python -m bench [NAME ...]`: rows to bench/results, plots to bench/plots, a summary to RESULTS.md."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench import attestation, image, sealing, shim
+from bench import attestation, image, rootfs, sealing, shim
+from bench.needs import UnavailableHereError
 from bench.report import Result, machine_facts, summary
 
 if TYPE_CHECKING:
@@ -16,10 +18,13 @@ if TYPE_CHECKING:
 BENCHMARKS: Final[dict[str, Callable[[], Result]]] = {
     "attestation": attestation.run,
     "image": image.run,
+    "rootfs": rootfs.run,
     "sealing": sealing.run,
     "shim": shim.run,
 }
-HERE: Final = Path(__file__).parent
+_HERE: Final = Path(__file__).parent
+_RESULTS: Final = _HERE / "results"
+_PLOTS: Final = _HERE / "plots"
 
 
 def main(names: list[str]) -> int:
@@ -27,22 +32,34 @@ def main(names: list[str]) -> int:
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         print(f"unknown: {' '.join(sorted(unknown))}; there are: {' '.join(BENCHMARKS)}", file=sys.stderr)
-        return 64
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
+        return os.EX_USAGE
     facts = machine_facts()
-    done = []
+    done, status = [], os.EX_OK
     for name in names or BENCHMARKS:
-        result = BENCHMARKS[name]()
+        try:
+            result = BENCHMARKS[name]()
+        except UnavailableHereError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = os.EX_UNAVAILABLE
+            continue
         done.append(result)
-        document = {"machine": facts, **result.to_json()}
-        (results / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
-    documents = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
-    (HERE / "RESULTS.md").write_text(summary(documents))
+        _write(name, result, facts)
+    documents = [json.loads(path.read_text()) for path in sorted(_RESULTS.glob("*.json"))]
+    (_HERE / "RESULTS.md").write_text(summary(documents))
     for result in done:
         for goal in result.goals:
             print(goal.line())
-    return 0
+    return status
+
+
+def _write(name: str, result: Result, facts: dict[str, str]) -> None:
+    _RESULTS.mkdir(exist_ok=True)
+    (_RESULTS / f"{name}.json").write_text(
+        json.dumps({"machine": facts, **result.to_json()}, indent=2) + "\n"
+    )
+    for file_name, plot in result.plots.items():
+        _PLOTS.mkdir(exist_ok=True)
+        (_PLOTS / file_name).write_text(plot)
 
 
 if __name__ == "__main__":

@@ -28,15 +28,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A number that must not be exceeded."""
+    """A number that must not be exceeded, or one that must at least be reached."""
 
     name: str
     value: float
     target: float
+    at_least: bool = False
 
     def line(self) -> str:
         """Return the line that the issue asks for."""
-        verdict = "met" if self.value <= self.target else "missed"
+        reached = self.value >= self.target if self.at_least else self.value <= self.target
+        verdict = "met" if reached else "missed"
         return f"goal {self.name} {self.value:.3g} {self.target:.3g} {verdict}"
 
 
@@ -48,6 +50,8 @@ class Result:
     rows: list[Row]
     goals: list[Goal] = field(default_factory=list)
     note: str = ""
+    # By file name, for bench/plots.
+    plots: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return it for the file in bench/results."""

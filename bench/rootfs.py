@@ -1,0 +1,134 @@
+"""The sealed root file system next to gocryptfs, native ext4 and memory: filled, mounted, read, weighed."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bench.needs import require_programs, require_root
+from bench.report import Goal, Result, row
+from bench.rootfs_images import LARGE, SMALL, image
+from bench.rootfs_material import material, workspace
+from bench.rootfs_plots import plots
+from bench.rootfs_rounds import FIRST_EXEC, MEMORY, Measure, Rounds, State
+from bench.rootfs_stores import GocryptfsStore, PlainStore, SealedStore
+from enclave_cc.enclave.agent.main import spare_collector
+from enclave_cc.formats.oci.media_types import Compression
+from enclave_cc.node.shim.linux import unshare_mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bench.rootfs_material import Material
+
+# While working on it: ENCLAVE_CC_BENCH="runs=1 images=small". What is published has the defaults.
+_SHORTER: Final = "ENCLAVE_CC_BENCH"
+_RUNS: Final = 5
+_IMAGES: Final = {"small": SMALL, "large": LARGE}
+_PACKAGES: Final = {"gocryptfs": "gocryptfs", "fio": "fio", "fusermount": "fuse3", "mkfs.ext4": "e2fsprogs"}
+OURS: Final = "ours"
+TREE: Final = "ours without EROFS"
+GOCRYPTFS: Final = "gocryptfs"
+NATIVE: Final = "ext4"
+TMPFS: Final = "tmpfs"
+_OF_NATIVE: Final = 0.9
+_FIRST_EXEC_MS: Final = 40.0
+_SERVER_MB: Final = 25.0
+_NOTE: Final = (
+    "One image of Debian packages (base, Python, pandas), with Python's compiled modules and a file of "
+    "128 MiB. All stores lie on one ext4, and take turns in each round. Seal: from tar streams; ours takes "
+    "all layers, the others the merged tree, which is less; nobody flushes. Cold: mounted a moment ago, what "
+    "is stored is in the page cache. Warm: the same again, median of three. Disk-cold: mounted, then all "
+    "caches dropped. Ours is read through its overlay, the others directly. Random reads: mean time of one, "
+    "a quarter of the file's blocks once each; sparse: 512 reads all over the file, so that what lies around "
+    "one does not help the next. Python start: `import json,ssl`. First exec: from the order to mount, "
+    "self-test included, to the end of `python3 -c pass` in it; our server has loaded its modules by then, "
+    "gocryptfs is started. Memory: PSS after `tar`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How often, and which image."""
+
+    runs: int
+    image: str
+
+    @classmethod
+    def read(cls) -> _Plan:
+        settings = dict(word.split("=", 1) for word in os.environ.get(_SHORTER, "").split())
+        return cls(int(settings.get("runs", _RUNS)), settings.get("images", "small").split(",")[0])
+
+
+def run() -> Result:
+    """Measure every store in every state."""
+    require_root()
+    require_programs(_PACKAGES)
+    plan = _Plan.read()
+    built = image(plan.image, _IMAGES[plan.image], Compression.GZIP)
+    spare_collector()
+    unshare_mounts()
+    with workspace() as directory:
+        made = material(built, directory)
+        figures = _rounds(made, directory, plan.runs)
+    rows = [
+        row(f"{measure.name}: {store}", measure.unit, values)
+        for measure, by_store in figures.items()
+        for store, values in by_store.items()
+    ]
+    return Result("rootfs", rows, _goals(figures), _NOTE, plots(rows))
+
+
+def _rounds(made: Material, directory: Path, runs: int) -> dict[Measure, dict[str, list[float]]]:
+    ours = SealedStore(OURS, directory)
+    tree = SealedStore(TREE, directory, backend="fuse-tree")
+    with _memory(directory / "tmpfs") as memory:
+        stores = (
+            ours,
+            GocryptfsStore(directory),
+            PlainStore(NATIVE, directory / "native"),
+            PlainStore(TMPFS, memory, in_memory=True),
+        )
+        rounds = Rounds(stores, (tree,), made)
+        for _ in range(runs):
+            rounds.run(lambda: tree.share(ours))
+    return rounds.figures
+
+
+@contextmanager
+def _memory(target: Path) -> Iterator[Path]:
+    target.mkdir()
+    subprocess.run(("mount", "-t", "tmpfs", "bench", str(target)), check=True)
+    with ExitStack() as stack:
+        stack.callback(subprocess.run, ("umount", str(target)), check=True)
+        yield target / "tree"
+
+
+def _goals(figures: dict[Measure, dict[str, list[float]]]) -> list[Goal]:
+    goals = [
+        Goal(f"rootfs-{measure.slug}-over-gocryptfs", _ratio(by_store, OURS, GOCRYPTFS), 1.0)
+        for measure, by_store in figures.items()
+        if GOCRYPTFS in by_store
+    ]
+    goals += [
+        Goal(f"rootfs-{measure.slug}-of-native", _ratio(by_store, NATIVE, OURS), _OF_NATIVE, at_least=True)
+        for measure, by_store in figures.items()
+        if measure.state is State.WARM
+    ]
+    disk_cold = figures[Measure("tar", State.DISK_COLD)]
+    return [
+        *goals,
+        Goal("rootfs-tar-disk-cold-over-native", _ratio(disk_cold, OURS, NATIVE), 1.0),
+        Goal("rootfs-first-exec-ms", statistics.median(figures[FIRST_EXEC][OURS]), _FIRST_EXEC_MS),
+        Goal("rootfs-server-mb", max(figures[MEMORY][OURS]), _SERVER_MB),
+    ]
+
+
+def _ratio(by_store: dict[str, list[float]], above: str, below: str) -> float:
+    """Compare pair by pair: what disturbs one disturbs its neighbour."""
+    return statistics.median(a / b for a, b in zip(by_store[above], by_store[below], strict=True))
