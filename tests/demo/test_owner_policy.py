@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 
-from enclave_cc.demo.owner.policies import BrokerAddress, initdata, signature_policy
+from enclave_cc.demo.owner.policies import (
+    MEMORY_BYTES,
+    SCRATCH_BYTES,
+    BrokerAddress,
+    initdata,
+    signature_policy,
+)
 from enclave_cc.formats.initdata import InitData
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.signatures.policy import SignaturePolicy
@@ -24,6 +30,7 @@ def test_the_initdata_names_broker_policy_and_registry_and_demands_encryption():
     assert settings.insecure_http_registries == ("127.0.0.1:2",)
     assert settings.workload.exec
     assert settings.workload.args == "image"
+    assert (settings.rootfs.memory_bytes, settings.rootfs.scratch_bytes) == (MEMORY_BYTES, SCRATCH_BYTES)
 
 
 def test_images_of_the_namespace_need_the_owners_signature_and_others_are_rejected():

@@ -41,7 +41,7 @@ def test_the_refusals_of_the_story_have_different_names_and_codes():
     assert (
         len({refusal.name for refusal in REFUSALS})
         == len({refusal.expected_code for refusal in REFUSALS})
-        == 7
+        == 8
     )
 
 

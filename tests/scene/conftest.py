@@ -10,7 +10,7 @@ from enclave_cc.demo.owner.publish import Tenant
 from enclave_cc.demo.scene.requirements import missing_requirements
 from enclave_cc.demo.scene.scene import Scene
 from enclave_cc.demo.scene.sweep import leftovers
-from enclave_cc.demo.story.cast import build_images, publish
+from enclave_cc.demo.story.cast import WRITABLE_WISHES, build_images, publish
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def cast(scene):
 def hello(cast):
     """The small image's pod, running."""
     kubelet = cast.scene.kubelet()
-    pod = kubelet.run(cast.pod("hello", cast.hello))
+    pod = kubelet.run(cast.pod("hello", cast.hello, wishes=WRITABLE_WISHES))
     # Its last process is there before anybody counts.
     wait_for("the workload's rest", lambda: _sleeps(cast.scene), within_s=10)
     yield pod

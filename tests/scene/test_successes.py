@@ -29,6 +29,10 @@ def test_a_command_runs_where_the_workload_does(cast, hello):
     assert acts.run_command(cast, hello)
 
 
+def test_the_writable_layer_is_the_one_that_the_pod_asked_for(cast, hello):
+    assert acts.fill(cast, hello)
+
+
 def test_an_exec_has_the_workloads_user(cast, hello):
     code, output, _ = cast.scene.cri.exec_sync(hello.container_id, "id", "-u")
     assert (code, output.strip()) == (0, b"65534")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 APPLETS: Final = (
     "sh",
     "cat",
+    "dd",
+    "df",
     "echo",
     "env",
     "head",
@@ -28,6 +30,7 @@ APPLETS: Final = (
     "ls",
     "md5sum",
     "pwd",
+    "rm",
     "sha256sum",
     "sleep",
     "true",

@@ -14,6 +14,9 @@ NAMESPACE: Final = "demo"
 WRAPPING_KEY: Final = f"kbs:///{NAMESPACE}/keys/layers"
 SIGNING_KEY: Final = f"kbs:///{NAMESPACE}/keys/cosign.pub"
 SIGNATURE_POLICY: Final = f"kbs:///{NAMESPACE}/policy/signatures"
+# How much a container may write at most; its pod chooses the kind, and less of it.
+MEMORY_BYTES: Final = 256 << 20
+SCRATCH_BYTES: Final = 1 << 30
 
 # Simulated hardware never counts as hardware, so this owner decides on the registered code alone. That is a
 # decision for a demo: it is spelled out here, and the broker announces it when it starts.
@@ -68,6 +71,9 @@ def initdata(broker: BrokerAddress, *, registry: str) -> bytes:
         f"signature_policy = {json.dumps(SIGNATURE_POLICY)}",
         "require_encrypted = true",
         f"insecure_http_registries = {json.dumps([registry])}",
+        "[rootfs]",
+        f"memory_bytes = {MEMORY_BYTES}",
+        f"scratch_bytes = {SCRATCH_BYTES}",
         "[workload]",
         "exec = true",
         'args = "image"',

@@ -15,6 +15,7 @@ from enclave_cc.demo.cri.kubelet import wait_for
 from enclave_cc.demo.images import busybox, debian
 from enclave_cc.demo.scene.sweep import leftovers
 from enclave_cc.demo.story import redis_client
+from enclave_cc.demo.story.cast import WRITABLE_MIB, WRITABLE_WISHES
 from enclave_cc.demo.story.checks import search_host
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _LOG_WITHIN_S: Final = 10.0
 _SERVER_WITHIN_S: Final = 30.0
+_FILL: Final = "/tmp/fill"  # noqa: S108  # inside the container
+_LEAST_PART: Final = 0.8
 
 
 def require(*findings: Finding) -> None:
@@ -57,6 +60,27 @@ def run_command(cast: Cast, pod: Pod) -> tuple[str, ...]:
         equal("the file inside", expected=cast.tenant.marker, actual=output.decode(errors="replace").strip()),
     )
     return (f"exec: cat /{busybox.MARKER_FILE}: {output.decode().strip()}",)
+
+
+def fill(cast: Cast, pod: Pod) -> tuple[str, ...]:
+    """Write more than the pod asked for: the program hears of the end of its space, as on any disk."""
+    script = f"df -k /; dd if=/dev/zero of={_FILL} bs=1M count={2 * WRITABLE_MIB}; rm {_FILL}"
+    _, output, errors = cast.scene.cri.exec_sync(pod.container_id, "sh", "-c", script)
+    size_mib = int(output.splitlines()[-1].split()[1]) >> 10
+    said = errors.decode(errors="replace").partition("\n")[0]
+    full = "No space left on device"
+    require(
+        _holds("the end of the writable layer", full in said, expected=full, actual=said),
+        _holds(
+            "its size",
+            # A file system on disk takes a part for its own tables.
+            _LEAST_PART * WRITABLE_MIB <= size_mib <= WRITABLE_MIB,
+            expected=f"{WRITABLE_MIB} MiB",
+            actual=f"{size_mib} MiB",
+        ),
+    )
+    wishes = ", ".join(f"{name}: {value}" for name, value in WRITABLE_WISHES.items())
+    return (f"asked for {wishes}", f"got {size_mib} MiB; then {said}")
 
 
 def talk_to_server(cast: Cast, pod: Pod) -> tuple[str, ...]:
@@ -119,6 +143,10 @@ def _removed_file(cast: Cast, pod: Pod) -> tuple[str, ...]:
     outcome = Outcome.PASSED if "No such file" in said else Outcome.FAILED
     require(Finding(rule, outcome, expected="No such file or directory", actual=said))
     return (f"/{debian.REMOVED_FILE}: removed by a whiteout, not seen",)
+
+
+def _holds(rule: str, holds: bool, *, expected: str, actual: str) -> Finding:  # noqa: FBT001  # the condition itself
+    return Finding(rule, Outcome.PASSED if holds else Outcome.FAILED, expected, actual)
 
 
 def _log_of(pod: Pod) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.demo.cri.kubelet import PodPlan
 from enclave_cc.demo.images.busybox import pause_image, workload_image
@@ -13,11 +14,21 @@ from enclave_cc.demo.owner.publish import Tenant, register_agent
 from enclave_cc.demo.scene.containerd_config import RUNTIME_HANDLER
 from enclave_cc.demo.scene.scene import PAUSE_REPOSITORY
 from enclave_cc.formats.initdata import ANNOTATION, encode_annotation
+from enclave_cc.formats.rootfs_annotations import WRITABLE, WRITABLE_SIZE
+from enclave_cc.formats.rootfs_options import Writable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enclave_cc.demo.owner.publish import PublishedImage
     from enclave_cc.demo.scene.scene import Scene
     from enclave_cc.tenant.places.image_layout import ImageLayout
+
+# What the author of the small pod asks for what it writes.
+WRITABLE_MIB: Final = 32
+WRITABLE_WISHES: Final = MappingProxyType(
+    {WRITABLE: str(Writable.MEMORY), WRITABLE_SIZE: f"{WRITABLE_MIB}Mi"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +52,16 @@ class Cast:
     initdata: bytes
     measurement: str
 
-    def pod(self, name: str, image: PublishedImage, *, runtime_handler: str = RUNTIME_HANDLER) -> PodPlan:
-        """Plan a pod that carries the owner's initdata."""
-        annotations = {ANNOTATION: encode_annotation(self.initdata)}
+    def pod(
+        self,
+        name: str,
+        image: PublishedImage,
+        *,
+        runtime_handler: str = RUNTIME_HANDLER,
+        wishes: Mapping[str, str] = MappingProxyType({}),
+    ) -> PodPlan:
+        """Plan a pod that carries the owner's initdata, and the wishes of whoever wrote the pod."""
+        annotations = {ANNOTATION: encode_annotation(self.initdata), **wishes}
         return PodPlan(name, image.reference, runtime_handler, annotations)
 
     def variant(self, name: str) -> ImageLayout:

@@ -1,5 +1,5 @@
 """
-The refusals: six ways to cheat, each with what the host learns and what the owner can read.
+The refusals: ways to cheat or to ask for too much, each with what the host learns and the owner can read.
 
 Every attempt makes its own broken input and takes down what it started. Being refused is not enough: the code
 must be the one of the check that was meant to catch it, the host must see no values, and the owner both.
@@ -20,6 +20,7 @@ from enclave_cc.demo.cri.client import CriCallError
 from enclave_cc.demo.cri.host_view import HostView
 from enclave_cc.demo.cri.kubelet import wait_for
 from enclave_cc.demo.images.busybox import UNTOUCHED_BYTES, UNTOUCHED_FILE, pseudo_random
+from enclave_cc.demo.owner.policies import SCRATCH_BYTES
 from enclave_cc.demo.owner.publish import SigningKey
 from enclave_cc.demo.scene.containerd_config import MODIFIED_RUNTIME_HANDLER
 from enclave_cc.demo.story.impostor import ask_for_foreign_key
@@ -30,6 +31,8 @@ from enclave_cc.demo.story.tampering import (
     largest_file,
     publish_changed_and_signed,
 )
+from enclave_cc.formats.rootfs_annotations import WRITABLE, WRITABLE_SIZE
+from enclave_cc.formats.rootfs_options import Writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +117,12 @@ def flipped_byte_on_disk(cast: Cast) -> HostView:
         kubelet.remove_sandbox(pod.sandbox_id)
 
 
+def more_than_the_owner_allows(cast: Cast) -> HostView:
+    """Ask for more room on the node's disk than the owner's policy lets any pod have."""
+    wishes = {WRITABLE: str(Writable.SCRATCH), WRITABLE_SIZE: str(SCRATCH_BYTES + 1)}
+    return _refused_start(cast, cast.pod("greedy", cast.hello, wishes=wishes))
+
+
 REFUSALS: Final = (
     Refusal(
         "a flipped byte in a layer", "layer-digest-mismatch", "image.layer.digest", flipped_byte_in_a_layer
@@ -140,6 +149,12 @@ REFUSALS: Final = (
         "sealed-chunk-refused",
         "rootfs.chunk",
         flipped_byte_on_disk,
+    ),
+    Refusal(
+        "a pod that asks for more scratch than the owner allows",
+        "rootfs-policy-refused",
+        "rootfs.size",
+        more_than_the_owner_allows,
     ),
 )
 

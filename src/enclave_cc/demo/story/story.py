@@ -17,7 +17,7 @@ from enclave_cc.demo.scene.requirements import require_all
 from enclave_cc.demo.scene.scene import Scene
 from enclave_cc.demo.scene.sweep import leftovers
 from enclave_cc.demo.story import acts
-from enclave_cc.demo.story.cast import build_images, publish
+from enclave_cc.demo.story.cast import WRITABLE_WISHES, build_images, publish
 from enclave_cc.demo.story.refusals import REFUSALS, attempt
 from enclave_cc.demo.story.report import DemoReport, RefusalReport, StageReport
 
@@ -106,11 +106,13 @@ class _Story:
 
     def _successes(self, cast: Cast) -> None:
         before = leftovers(cast.scene.paths)
-        hello = self._start("small image", cast, cast.pod("hello", cast.hello))
+        hello = self._start("small image", cast, cast.pod("hello", cast.hello, wishes=WRITABLE_WISHES))
         with self._stage("small image: container log") as notes:
             notes.extend(acts.read_log(cast, hello))
         with self._stage("small image: ExecSync") as notes:
             notes.extend(acts.run_command(cast, hello))
+        with self._stage("small image: its writable layer, as the pod asked for it") as notes:
+            notes.extend(acts.fill(cast, hello))
         server = self._start("server", cast, cast.pod("server", cast.server))
         with self._stage("server: a client talks to it") as notes:
             notes.extend(acts.talk_to_server(cast, server))
