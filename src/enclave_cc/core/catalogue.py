@@ -167,6 +167,7 @@ REMEDIES: Final[dict[str, str]] = {
     "sealed-blob-truncated": "start the pod anew; if that does not help, check the node's disk",
     "sealed-chunk-refused": "the host's copy was changed, or its disk fails: start the pod on another node",
     "erofs-unavailable": "load the fuse module and give the node /dev/fuse (EROFS is optional)",
+    "scratch-unavailable": "give the node mke2fs, loop devices, ext4 and free disk, or choose memory",
     "rootfs-mount-failed": "check that FUSE, tmpfs and overlay are available, then try again",
     # --- sgx
     "quote-malformed": "the evidence is no SGX DCAP quote of version 3 with a PCK chain: check the attester",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Chunks that were wanted in part: directories and small files are read in pieces of a few KiB.
 _CACHED_CHUNKS: Final = 16
 _SCRATCH_CHUNKS: Final = 17
+_EXPECTED: Final = "chunks as they were sealed"
 _REMEDY: Final = "the host's copy was changed or its disk is failing: start the pod anew, on another node"
 
 
@@ -115,7 +116,7 @@ class VirtualDevice:
         if self.poisoned:
             raise DeviceRefusedError
 
-    def poison(self, reason: str) -> None:
+    def poison(self, reason: str, *, expected: str = _EXPECTED) -> None:
         """Return nothing from now on; tell the owner of the workload, the first time."""
         with self._lock:
             if self.poisoned:
@@ -125,7 +126,7 @@ class VirtualDevice:
         finding = Finding(
             "rootfs.chunk",
             Outcome.FAILED,
-            expected="chunks as they were sealed",
+            expected=expected,
             actual=reason,
             remedy=_REMEDY,
         )

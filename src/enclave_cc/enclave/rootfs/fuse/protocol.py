@@ -22,6 +22,9 @@ FOREVER_S: Final = 1 << 30
 REQUEST: Final = struct.Struct("<IIQQ16x")  # length, opcode, unique, node
 REPLY: Final = struct.Struct("<IiQ")  # length, error, unique
 READ_BODY: Final = struct.Struct("<8xQI20x")  # offset, size; of READ, READDIR and READDIRPLUS
+WRITE_BODY: Final = struct.Struct("<8xQI20x")  # offset, size; the data follow
+WRITE_REPLY: Final = struct.Struct("<I4x")  # size
+FALLOCATE_BODY: Final = struct.Struct("<8xQQI4x")  # offset, size, mode
 XATTR_BODY: Final = struct.Struct("<I4x")  # size, of GETXATTR (a name follows) and LISTXATTR
 XATTR_SIZE: Final = struct.Struct("<I4x")
 INIT_BODY: Final = struct.Struct("<IIII")  # major, minor, readahead, features
@@ -44,6 +47,7 @@ class Opcode(IntEnum):
     GETATTR = 3
     READLINK = 5
     READ = 15
+    WRITE = 16
     STATFS = 17
     GETXATTR = 22
     LISTXATTR = 23
@@ -51,6 +55,7 @@ class Opcode(IntEnum):
     READDIR = 28
     INTERRUPT = 36
     BATCH_FORGET = 42
+    FALLOCATE = 43
     READDIRPLUS = 44
 
 
@@ -61,6 +66,7 @@ class Feature(IntFlag):
     EXPORT_SUPPORT = 1 << 4
     BIG_WRITES = 1 << 5
     DO_READDIRPLUS = 1 << 13
+    ASYNC_DIO = 1 << 15
     NO_OPEN_SUPPORT = 1 << 17
     PARALLEL_DIROPS = 1 << 18
     POSIX_ACL = 1 << 20

@@ -15,6 +15,7 @@ import os
 import struct
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -32,7 +33,13 @@ from enclave_cc.enclave.rootfs.fuse.protocol import (
     FuseError,
     Opcode,
 )
-from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag, abort_fuse, mount, unmount
+from enclave_cc.enclave.rootfs.mounting.system_calls import (
+    MountFlag,
+    abort_fuse,
+    become_io_flusher,
+    mount,
+    unmount,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,6 +182,9 @@ class _Channel:
 
     def serve(self) -> None:
         """Answer requests until there are no more."""
+        # Whatever is served: all threads share the interpreter's lock, and one of them may serve a disk.
+        with suppress(OSError):
+            become_io_flusher()
         while self.serve_one():
             pass
 

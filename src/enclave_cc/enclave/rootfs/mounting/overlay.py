@@ -1,4 +1,4 @@
-"""What the workload writes: an overlay over the tree, whose upper side lies in memory and is gone with it."""
+"""An overlay over the tree: what is written goes to an upper side, and is gone with it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,10 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from enclave_cc.formats.rootfs_options import RootfsOptions
 
-
-def mount_overlay(
-    lower: Path, mountpoint: Path, work: Path, options: RootfsOptions, cleanup: ExitStack
-) -> None:
-    """Mount ``lower`` at ``mountpoint`` so that it can be written to; raise OSError."""
-    scratch = work / "scratch"
-    make_directory(scratch, cleanup)
-    limit = f"mode=0700,size={options.writable_bytes}"
-    mount("sealed-scratch", scratch, "tmpfs", MountFlag.NONE, limit)
-    cleanup.callback(unmount, scratch)
-    upper, overlay_work = scratch / "upper", scratch / "work"
+def mount_overlay(lower: Path, mountpoint: Path, upper_side: Path, cleanup: ExitStack) -> None:
+    """Mount ``lower`` at ``mountpoint``; what is written goes to the empty ``upper_side``; raise OSError."""
+    upper, overlay_work = upper_side / "upper", upper_side / "work"
     _make_upper(lower, upper)
     overlay_work.mkdir()
     layers = f"lowerdir={_escape(lower)},upperdir={_escape(upper)},workdir={_escape(overlay_work)}"

@@ -4,7 +4,7 @@ Mount a sealed image: check the manifest, serve the blobs as a read-only tree, o
 The process that opens it keeps serving it: its threads must run as long as the workload does. That
 process may start others, but only programs that lie elsewhere, with a working directory elsewhere:
 while a program is started the interpreter stands still, and could not serve it. What the workload
-writes lies in memory and is gone with it.
+writes is gone with it, wherever it lies.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Self
 from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
 from enclave_cc.enclave.rootfs.device.device import VirtualDevice
 from enclave_cc.enclave.rootfs.mounting.backend import Backend, BackendSelector
-from enclave_cc.enclave.rootfs.mounting.overlay import make_directory, mount_overlay
+from enclave_cc.enclave.rootfs.mounting.overlay import make_directory
 from enclave_cc.enclave.rootfs.mounting.released_manifest import read_released_manifest
+from enclave_cc.enclave.rootfs.mounting.writable.layer import mount_writable
 from enclave_cc.formats.rootfs_options import DEFAULT_OPTIONS
 from enclave_cc.formats.sealed.manifest import Binding
 
@@ -75,11 +76,11 @@ class MountedRootfs:
                 lower = work / "lower"
                 make_directory(lower, cleanup)
                 backend.mount(device, lower, work / "image", cleanup)
-                mount_overlay(lower, mountpoint, work, options, cleanup)
+                mount_writable(lower, mountpoint, work=work, options=options, rootfs=device, cleanup=cleanup)
             return cls(mountpoint, backend, cleanup.pop_all())
 
     def close(self) -> None:
-        """Unmount overlay, memory and tree; what is still in use fails for its user from now on."""
+        """Unmount overlay, upper side and tree; what is still in use fails for its user from now on."""
         with self._lock:
             self._cleanup.close()
 

@@ -27,7 +27,16 @@ _LOOP_READ_ONLY: Final = 1
 _LOOP_AUTOCLEAR: Final = 4
 # struct loop_config: file, block size, then struct loop_info64 with the flags at its byte 52.
 _LOOP_CONFIG: Final = struct.Struct("<II 52xI176x 64x")
+_LOOP_SET_DIRECT_IO: Final = 0x4C08
 _LOOP_BLOCK: Final = 512
+_WRITABLE_LOOP_BLOCK: Final = 4096
+_FALLOC_KEEP_SIZE: Final = 1
+_FALLOC_PUNCH_HOLE: Final = 2
+_PR_SET_IO_FLUSHER: Final = 57
+_LOCK_CURRENT: Final = 1
+_LOCK_FUTURE: Final = 2
+# Only what is in memory: an address space has much in it that is never touched.
+_LOCK_ON_FAULT: Final = 4
 # Others attach loop devices too, and may take the one that was free a moment ago.
 _LOOP_ATTEMPTS: Final = 16
 
@@ -69,20 +78,25 @@ def unmount(target: Path) -> bool:
     return False
 
 
-def attach_loop(path: Path) -> tuple[str, int]:
+def attach_loop(path: Path, *, writable: bool = False) -> tuple[str, int]:
     """
-    Attach a file to a free loop device, read-only; return the device's path and a descriptor of it.
+    Attach a file to a free loop device; return the device's path and a descriptor of it.
 
-    The device frees itself when the descriptor is closed and nothing has it mounted.
+    The device frees itself when the descriptor is closed and nothing has it mounted. A writable one
+    hands every write on at once: it keeps no pages of its own, which could not be written back when
+    memory is short.
     """
-    backing = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    access = os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY)
+    backing = os.open(path, access)
     try:
-        config = _LOOP_CONFIG.pack(backing, _LOOP_BLOCK, _LOOP_READ_ONLY | _LOOP_AUTOCLEAR)
+        config = _loop_config(backing, writable=writable)
         for _attempt in range(_LOOP_ATTEMPTS):
             device = f"/dev/loop{_free_loop()}"
-            fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(device, access)
             try:
                 fcntl.ioctl(fd, _LOOP_CONFIGURE, config)
+                if writable:
+                    fcntl.ioctl(fd, _LOOP_SET_DIRECT_IO, 1)
             except OSError as error:
                 os.close(fd)
                 if error.errno != errno.EBUSY:
@@ -92,6 +106,35 @@ def attach_loop(path: Path) -> tuple[str, int]:
     finally:
         os.close(backing)
     raise OSError(errno.EBUSY, "no loop device stays free")
+
+
+def punch_hole(fd: int, offset: int, size: int) -> None:
+    """Give the room of a part of a file back to its file system; raise OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    mode = _FALLOC_KEEP_SIZE | _FALLOC_PUNCH_HOLE
+    if libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(size)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def become_io_flusher() -> None:
+    """
+    Let no allocation of this thread wait for pages to be written back; threads that it starts inherit it.
+
+    They might be written back by this very thread. Raise OSError where the caller may not (CAP_SYS_RESOURCE).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_IO_FLUSHER, *map(ctypes.c_ulong, (1, 0, 0, 0))) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def lock_memory() -> None:
+    """Keep what this process has in memory there, and what it gets; raise OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_LOCK_CURRENT | _LOCK_FUTURE | _LOCK_ON_FAULT) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def abort_fuse(connection: int, scratch: Path) -> None:
@@ -111,6 +154,12 @@ def abort_fuse(connection: int, scratch: Path) -> None:
             unmount(scratch)
     finally:
         scratch.rmdir()
+
+
+def _loop_config(backing: int, *, writable: bool) -> bytes:
+    if writable:
+        return _LOOP_CONFIG.pack(backing, _WRITABLE_LOOP_BLOCK, _LOOP_AUTOCLEAR)
+    return _LOOP_CONFIG.pack(backing, _LOOP_BLOCK, _LOOP_READ_ONLY | _LOOP_AUTOCLEAR)
 
 
 def _free_loop() -> int:

@@ -1,0 +1,1 @@
+"""Where what the workload writes is kept while it runs: in memory, or encrypted on the host's disk."""
