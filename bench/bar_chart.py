@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 _WIDTH: Final = 760
 _LABELS: Final = 190
@@ -45,7 +45,7 @@ def bar_chart(title: str, groups: list[Group], series: tuple[str, ...]) -> str:
     height = _TOP + sum(len(group.bars) * _BAR + _GAP for group in groups)
     size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label={quoteattr(title)}>',
         _style(),
         f'<text class="title" x="0" y="18">{escape(title)}</text>',
         *_legend(series),

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bench.needs import require_programs, require_root
-from bench.report import Goal, Result, row
+from bench.report import Result, row
+from bench.rootfs_goals import goals
 from bench.rootfs_images import LARGE, SMALL, image
 from bench.rootfs_material import material, workspace
 from bench.rootfs_plots import plots
-from bench.rootfs_rounds import FIRST_EXEC, MEMORY, Measure, Rounds, State
-from bench.rootfs_stores import GocryptfsStore, PlainStore, SealedStore
+from bench.rootfs_rounds import Rounds
+from bench.rootfs_stores import NATIVE, OURS, TMPFS, TREE, GocryptfsStore, PlainStore, SealedStore
 from enclave_cc.enclave.agent.main import spare_collector
 from enclave_cc.formats.oci.media_types import Compression
 from enclave_cc.node.shim.linux import unshare_mounts
@@ -25,20 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.rootfs_material import Material
+    from bench.rootfs_rounds import Measure
 
-# While working on it: ENCLAVE_CC_BENCH="runs=1 images=small". What is published has the defaults.
+# While working on it: ENCLAVE_CC_BENCH="runs=1 only=random". What is published has the defaults.
 _SHORTER: Final = "ENCLAVE_CC_BENCH"
 _RUNS: Final = 5
 _IMAGES: Final = {"small": SMALL, "large": LARGE}
 _PACKAGES: Final = {"gocryptfs": "gocryptfs", "fio": "fio", "fusermount": "fuse3", "mkfs.ext4": "e2fsprogs"}
-OURS: Final = "ours"
-TREE: Final = "ours without EROFS"
-GOCRYPTFS: Final = "gocryptfs"
-NATIVE: Final = "ext4"
-TMPFS: Final = "tmpfs"
-_OF_NATIVE: Final = 0.9
-_FIRST_EXEC_MS: Final = 40.0
-_SERVER_MB: Final = 25.0
 _NOTE: Final = (
     "One image of Debian packages (base, Python, pandas), with Python's compiled modules and a file of "
     "128 MiB. All stores lie on one ext4, and take turns in each round. Seal: from tar streams; ours takes "
@@ -54,15 +47,17 @@ _NOTE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How often, and which image."""
+    """How often, which image, and which reads: all whose names begin so."""
 
     runs: int
     image: str
+    only: str
 
     @classmethod
     def read(cls) -> _Plan:
         settings = dict(word.split("=", 1) for word in os.environ.get(_SHORTER, "").split())
-        return cls(int(settings.get("runs", _RUNS)), settings.get("images", "small").split(",")[0])
+        names = settings.get("images", "small").split(",")
+        return cls(int(settings.get("runs", _RUNS)), names[0], settings.get("only", ""))
 
 
 def run() -> Result:
@@ -75,16 +70,16 @@ def run() -> Result:
     unshare_mounts()
     with workspace() as directory:
         made = material(built, directory)
-        figures = _rounds(made, directory, plan.runs)
+        figures = _rounds(made, directory, plan)
     rows = [
         row(f"{measure.name}: {store}", measure.unit, values)
         for measure, by_store in figures.items()
         for store, values in by_store.items()
     ]
-    return Result("rootfs", rows, _goals(figures), _NOTE, plots(rows))
+    return Result("rootfs", rows, goals(figures), _NOTE, plots(rows))
 
 
-def _rounds(made: Material, directory: Path, runs: int) -> dict[Measure, dict[str, list[float]]]:
+def _rounds(made: Material, directory: Path, plan: _Plan) -> dict[Measure, dict[str, list[float]]]:
     ours = SealedStore(OURS, directory)
     tree = SealedStore(TREE, directory, backend="fuse-tree")
     with _memory(directory / "tmpfs") as memory:
@@ -94,8 +89,8 @@ def _rounds(made: Material, directory: Path, runs: int) -> dict[Measure, dict[st
             PlainStore(NATIVE, directory / "native"),
             PlainStore(TMPFS, memory, in_memory=True),
         )
-        rounds = Rounds(stores, (tree,), made)
-        for _ in range(runs):
+        rounds = Rounds(stores, (tree,), made, plan.only)
+        for _ in range(plan.runs):
             rounds.run(lambda: tree.share(ours))
     return rounds.figures
 
@@ -107,28 +102,3 @@ def _memory(target: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         stack.callback(subprocess.run, ("umount", str(target)), check=True)
         yield target / "tree"
-
-
-def _goals(figures: dict[Measure, dict[str, list[float]]]) -> list[Goal]:
-    goals = [
-        Goal(f"rootfs-{measure.slug}-over-gocryptfs", _ratio(by_store, OURS, GOCRYPTFS), 1.0)
-        for measure, by_store in figures.items()
-        if GOCRYPTFS in by_store
-    ]
-    goals += [
-        Goal(f"rootfs-{measure.slug}-of-native", _ratio(by_store, NATIVE, OURS), _OF_NATIVE, at_least=True)
-        for measure, by_store in figures.items()
-        if measure.state is State.WARM
-    ]
-    disk_cold = figures[Measure("tar", State.DISK_COLD)]
-    return [
-        *goals,
-        Goal("rootfs-tar-disk-cold-over-native", _ratio(disk_cold, OURS, NATIVE), 1.0),
-        Goal("rootfs-first-exec-ms", statistics.median(figures[FIRST_EXEC][OURS]), _FIRST_EXEC_MS),
-        Goal("rootfs-server-mb", max(figures[MEMORY][OURS]), _SERVER_MB),
-    ]
-
-
-def _ratio(by_store: dict[str, list[float]], above: str, below: str) -> float:
-    """Compare pair by pair: what disturbs one disturbs its neighbour."""
-    return statistics.median(a / b for a, b in zip(by_store[above], by_store[below], strict=True))

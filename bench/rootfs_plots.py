@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bench.bar_chart import Bar, Group, bar_chart
+from bench.rootfs_stores import GOCRYPTFS, NATIVE, OURS, TMPFS, TREE
 
 if TYPE_CHECKING:
     from bench.report import Row
 
-SERIES: Final = ("ours", "ours without EROFS", "gocryptfs", "ext4", "tmpfs")
+_SERIES: Final = (OURS, TREE, GOCRYPTFS, NATIVE, TMPFS)
 _TITLES: Final = {
     "rootfs-warm.svg": ("Warm: read before (shorter is better)", ", warm"),
     "rootfs-cold.svg": (
@@ -29,7 +30,7 @@ def plots(rows: list[Row]) -> dict[str, str]:
         bars = tuple(Bar(store, item.median, item.minimum, item.maximum) for store, item in members.items())
         name = what.removesuffix(_TITLES[picture][1])
         groups[picture].append(Group(name, next(iter(members.values())).unit, bars))
-    return {name: bar_chart(_TITLES[name][0], found, SERIES) for name, found in groups.items() if found}
+    return {name: bar_chart(_TITLES[name][0], found, _SERIES) for name, found in groups.items() if found}
 
 
 def _by_measure(rows: list[Row]) -> dict[str, dict[str, Row]]:

@@ -75,10 +75,13 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, spent)) / 1e9
 
 
-def memory_mb(pid: int) -> tuple[float, float]:
-    """Return a process's share of memory (PSS) and the most that it ever had resident."""
+def memory_mb(pid: int) -> float:
+    """Return a process's share of memory: its own pages, and its part of those that it shares (PSS)."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return _kilobytes("Pss", rollup), _kilobytes("VmHWM", Path(f"/proc/{pid}/status").read_text())
+    found = re.search(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("the kernel does not tell how memory is shared")
+    return int(found[1]) * 1024 / 1e6
 
 
 def forget() -> None:
@@ -122,10 +125,3 @@ def _fio(root: Path, reads: int) -> float:
     command = ("fio", "--readonly", "--thread", *(f"--{name}={value}" for name, value in options.items()))
     report = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return float(report["jobs"][0]["read"]["lat_ns"]["mean"]) / 1e9
-
-
-def _kilobytes(name: str, text: str) -> float:
-    found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"the kernel does not tell {name}")
-    return int(found[1]) * 1024 / 1e6

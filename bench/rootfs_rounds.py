@@ -68,7 +68,6 @@ SEAL: Final = Measure("seal")
 FIRST_BYTE: Final = Measure("mount to first byte")
 FIRST_EXEC: Final = Measure("mount to first exec")
 MEMORY: Final = Measure("server memory", unit="MB")
-PEAK: Final = Measure("server peak resident", unit="MB")
 CPU: Final = Measure("server processor time of tar", State.COLD)
 TAR: Final = "tar"
 _READS: Final = (
@@ -85,12 +84,15 @@ _PER_SECOND: Final = {"ms": 1e3, "us": 1e6}
 class Rounds:
     """All figures, by measure and store."""
 
-    def __init__(self, stores: Sequence[Store], shared: Sequence[Store], material: Material) -> None:
-        """Measure ``stores``; ``shared`` read what the first of them keeps."""
+    def __init__(
+        self, stores: Sequence[Store], shared: Sequence[Store], material: Material, only: str = ""
+    ) -> None:
+        """Measure ``stores``; ``shared`` read what the first of them keeps. ``only`` begins a read's name."""
         self.figures: dict[Measure, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self._stores = tuple(stores)
         self._all = (stores[0], *shared, *stores[1:])
         self._material = material
+        self._reads = [read for read in _READS if read.what.startswith(only)]
 
     def run(self, filled: Callable[[], None]) -> None:
         """Take one round; ``filled`` is called when the stores are."""
@@ -100,19 +102,17 @@ class Rounds:
         filled()
         for store in self._stores:
             reads.remember(store.home)
-        for read in _READS:
+        for read in self._reads:
             for store in self._all:
                 self._read(read, store)
-        for measure, action in ((FIRST_BYTE, reads.first_byte), (FIRST_EXEC, reads.first_exec)):
-            for store in self._mounted():
-                self._mount(measure, action, store)
-        for read in _READS:
+        for store in self._all:
+            self._mount(FIRST_EXEC, reads.first_exec, store)
+            if not isinstance(store, PlainStore):
+                self._mount(FIRST_BYTE, reads.first_byte, store)
+        for read in self._reads:
             for store in self._all:
                 if read.on_cold_disk and not store.in_memory:
                     self._read_disk(read, store)
-
-    def _mounted(self) -> list[Store]:
-        return [store for store in self._all if not isinstance(store, PlainStore)]
 
     def _read(self, read: _Read, store: Store) -> None:
         with store.session() as session:
@@ -130,9 +130,7 @@ class Rounds:
 
     def _weigh(self, session: Session, store: Store) -> None:
         if session.pid:
-            share, peak = reads.memory_mb(session.pid)
-            self.figures[MEMORY][store.name].append(share)
-            self.figures[PEAK][store.name].append(peak)
+            self.figures[MEMORY][store.name].append(reads.memory_mb(session.pid))
 
     def _mount(self, measure: Measure, action: Callable[[Path], float], store: Store) -> None:
         with store.session() as session:

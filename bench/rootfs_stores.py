@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+OURS: Final = "ours"
+TREE: Final = "ours without EROFS"
+GOCRYPTFS: Final = "gocryptfs"
+NATIVE: Final = "ext4"
+TMPFS: Final = "tmpfs"
 _PIECE_BYTES: Final = 1 << 20
 _MOUNTED_WITHIN_S: Final = 20.0
 _KEY_BYTES: Final = 32
@@ -110,7 +115,7 @@ class _GocryptfsSession:
 class GocryptfsStore:
     """Debian's gocryptfs with its defaults, but a cheap password hash: mounting is not about that."""
 
-    name = "gocryptfs"
+    name = GOCRYPTFS
     in_memory = False
 
     def __init__(self, directory: Path) -> None:
