@@ -83,6 +83,7 @@ def test_the_status_tells_how_far_a_preparation_is(reports):
             "finished_layers": 1,
             "arrived_bytes": 100,
             "total_bytes": 150,
+            "reused_layers": 0,
         }
     ]
     schema = AGENT_SERVICE.methods["Status"].response

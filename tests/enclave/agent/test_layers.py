@@ -45,6 +45,7 @@ class World:
         self.interrupted = threading.Event()
         self.hanging = set()
         self.reached = threading.Event()
+        self.opened_digests = []
         for data in tars:
             blob = gzip.compress(data, 1, mtime=0)
             self.blobs[Digest.of(blob)] = blob
@@ -54,6 +55,7 @@ class World:
 
     def open(self, _reference, descriptor):
         data = self.blobs[descriptor.digest]
+        self.opened_digests.append(descriptor.digest)
         yield data[:1000]
         if descriptor.digest in self.hanging:
             self.reached.set()
@@ -67,20 +69,21 @@ class World:
     def writer(self, **options):
         return SealedImageWriter(self.directory, fdk=self.fdk, binding=BINDING, **options)
 
-    def seal(self, *, limits=None, **options):
+    def seal(self, *, limits=None, store=None, keys=None, **options):
         limits = limits or Limits()
         writer, progress = self.writer(limits=limits), Progress()
         arriving = progress.expect([layer.descriptor.size for layer in self.layers])
-        work = LayerWork(self, KeyRing(), limits, interrupt=self.interrupted.set, **options)
-        seal_layers(self.layers, arriving, writer, work)
+        work = LayerWork(self, keys or KeyRing(), limits, interrupt=self.interrupted.set, **options)
+        share = store and store.share(self.directory)
+        seal_layers(self.layers, arriving, writer, work, share)
         writer.finish()
         return progress.snapshot()
 
-    def opened(self):
-        """Decrypt every layer."""
+    def opened(self, first=1):
+        """Decrypt every layer, or every blob from the first wanted one on."""
         sealed = (self.directory / "manifest.sealed").read_bytes()
         found = []
-        for blob in open_manifest(sealed, fdk=self.fdk, binding=BINDING).blobs[1:]:
+        for blob in open_manifest(sealed, fdk=self.fdk, binding=BINDING).blobs[first:]:
             data, opener = (self.directory / blob.name).read_bytes(), ChunkOpener(blob.key)
             plain = bytearray(blob.chunks * CHUNK_BYTES)
             for chunk in range(blob.chunks):
@@ -113,6 +116,18 @@ def test_a_layer_that_occurs_twice_counts_twice(tmp_path):
     world = World(tmp_path, [first, removal, first])
     world.seal()
     assert world.opened() == [padded(first), padded(removal), padded(first)]
+
+
+@pytest.mark.parametrize("spool_bytes", [10, 350_000, 10_000_000])
+def test_a_layer_that_occurs_twice_is_fetched_once(tmp_path, spool_bytes):
+    first, other = tar(1), tar(2)
+    world = World(tmp_path, [first, first, other, first, other])
+    seen = world.seal(limits=Limits(spool_bytes=spool_bytes))
+    assert world.opened() == [padded(data) for data in (first, first, other, first, other)]
+    assert sorted(map(str, world.opened_digests)) == sorted(map(str, world.blobs))
+    assert (seen.finished_layers, seen.reused_layers) == (5, 3)
+    assert seen.arrived_bytes == seen.total_bytes == sum(map(len, world.blobs.values()))
+    assert len(list(world.directory.glob("*.blob"))) == 6
 
 
 def test_empty_layers_and_an_image_without_layers_are_sealed(tmp_path):

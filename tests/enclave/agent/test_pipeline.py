@@ -28,6 +28,7 @@ from enclave_cc.formats.oci.image_config import ImageConfig
 from enclave_cc.formats.oci.manifest import Manifest
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.owner.limits import Limits
+from enclave_cc.formats.owner.rootfs import RootfsPolicy
 from enclave_cc.formats.owner.settings import OwnerSettings, WorkloadPolicy
 from enclave_cc.formats.rootfs_annotations import WRITABLE, WRITABLE_SIZE
 from enclave_cc.formats.rootfs_options import Writable
@@ -131,7 +132,17 @@ def pull_seconds():
 
 
 @pytest.fixture
-def node(tmp_path, pull_seconds):
+def share_layers():
+    return True
+
+
+@pytest.fixture
+def session():
+    return NoBroker()
+
+
+@pytest.fixture
+def node(tmp_path, pull_seconds, share_layers, session):
     with running_registry() as registry:
         layout = ImageLayout.create(tmp_path / "layout")
         tars = [LayerBuilder().file(f"file{number}", os.urandom(400_000)).tar() for number in range(3)]
@@ -143,12 +154,13 @@ def node(tmp_path, pull_seconds):
             insecure_accept_unsigned=True,
             insecure_http_registries=(registry.host,),
             limits=Limits(pull_seconds=pull_seconds),
+            rootfs=RootfsPolicy(share_layers=share_layers),
         )
         (tmp_path / "sealed").mkdir()
         refusals, events = Refusals(), io.StringIO()
         pipeline = ImagePipeline(
             PodContext("pod", settings, tmp_path / "sealed", tmp_path / "no-cache"),
-            open_session=lambda _: NoBroker(),
+            open_session=lambda _: session,
             open_registry=RegistryOpener(settings),
             releases=PendingReleases(clock=lambda: 0.0),
             reporter=refusals,
@@ -240,3 +252,55 @@ def test_after_a_cancellation_the_same_container_can_be_prepared(node):
     node.registry.stalls_after = None
     node.preparations.close()
     assert node.preparations.prepare(node.request()).sealed_image
+
+
+def prepared_event(node):
+    return [json.loads(line) for line in node.events.getvalue().splitlines()][-1]
+
+
+def inodes(node, prepared):
+    directory = node.sealed / prepared.sealed_image
+    return {path.stat().st_ino for path in directory.glob("*.blob")}
+
+
+def test_a_second_container_of_the_same_image_is_prepared_without_its_layers(node):
+    first = node.preparations.prepare(node.request("c1"))
+    body, _ = node.registry.manifests["team/app", "1"]
+    for layer in Manifest.parse(body).layers:
+        del node.registry.blobs[str(layer.digest)]
+    second = node.preparations.prepare(node.request("c2"))
+    assert prepared_event(node)["reused_layers"] == 3
+    # All but the metadata, under names of their own.
+    assert len(inodes(node, first) & inodes(node, second)) == 3
+    node.preparations.discard("c1")
+    third = node.preparations.prepare(node.request("c3"))
+    assert inodes(node, second) & inodes(node, third)
+
+
+def test_the_last_container_takes_the_layers_with_it(node):
+    for container_id in ("c1", "c2"):
+        node.preparations.prepare(node.request(container_id))
+    for container_id in ("c1", "c2"):
+        node.preparations.discard(container_id)
+    assert node.leftovers() == []
+    node.preparations.prepare(node.request("c3"))
+    assert prepared_event(node)["reused_layers"] == 0
+
+
+@pytest.mark.parametrize("share_layers", [False])
+def test_the_owner_says_whether_layers_are_shared(node):
+    prepared = [node.preparations.prepare(node.request(name)) for name in ("c1", "c2")]
+    assert prepared_event(node)["reused_layers"] == 0
+    assert not inodes(node, prepared[0]) & inodes(node, prepared[1])
+
+
+class NoToken(NoBroker):
+    def fresh_token(self):
+        raise UnavailableError("broker-unavailable", "gone", stage="attest")
+
+
+@pytest.mark.parametrize("session", [NoToken()])
+def test_a_broker_that_is_gone_at_the_end_leaves_nothing(node):
+    with pytest.raises(UnavailableError):
+        node.preparations.prepare(node.request())
+    assert node.leftovers() == []

@@ -42,6 +42,7 @@ def test_lines_come_with_stages_and_with_time():
         "stage": "fetch",
         "layers": 1,
         "finished_layers": 0,
+        "reused_layers": 0,
         "arrived_bytes": 400,
         "total_bytes": 1000,
     }

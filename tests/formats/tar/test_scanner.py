@@ -136,6 +136,41 @@ def test_pieces_of_any_size_give_the_same_entries(contents, cuts):
     assert entries == scan(data)
 
 
+def scan_again(data: bytes, piece_bytes: int) -> tuple[list[TarEntry], int]:
+    """Scan without what is idle, in pieces up to multiples of a size; return how much was seen, too."""
+    scanner, entries, position, seen = TarScanner(), [], 0, 0
+    while position < len(data):
+        idle = min(scanner.idle_bytes, len(data) - position)
+        scanner.skip(idle)
+        position += idle
+        piece = data[position : position - position % piece_bytes + piece_bytes]
+        entries += scanner.feed(piece)
+        position += len(piece)
+        seen += len(piece)
+    scanner.close()
+    return entries, seen
+
+
+@given(st.lists(members(), max_size=5), st.sampled_from([512, 700, 65536]))
+def test_entries_are_the_same_without_what_is_idle(contents, piece_bytes):
+    data = archive(contents, tarfile.PAX_FORMAT)
+    assert scan_again(data, piece_bytes)[0] == scan(data)
+
+
+def test_contents_of_files_and_what_follows_the_end_are_idle():
+    info = tarfile.TarInfo("file")
+    info.size = 1_000_000
+    data = archive([(info, bytes(info.size))], tarfile.PAX_FORMAT) + bytes(500_000)
+    entries, seen = scan_again(data, 512)
+    assert entries == scan(data)
+    assert seen == 3 * 512
+
+
+def test_what_is_wanted_is_not_skipped():
+    with pytest.raises(ValueError, match="wanted"):
+        TarScanner().skip(1)
+
+
 def test_single_bytes_give_the_same_entries():
     data = archive([(tarfile.TarInfo("n" * 300), b"")], tarfile.PAX_FORMAT)
     scanner = TarScanner()

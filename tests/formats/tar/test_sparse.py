@@ -94,6 +94,24 @@ def test_chunks_give_back_every_byte(file, version):
 
 
 @settings(max_examples=50)
+@given(sparse_files(), st.sampled_from(sorted(FORMATS)), st.sampled_from([512, 4096]))
+def test_skipping_what_is_idle_gives_the_same_bytes(file, version, piece_bytes):
+    size, segments, data = file
+    archive = FORMATS[version](size, segments or [(size, 0)], data) * 2 + END
+    scanner, entries, position = TarScanner(), [], 0
+    while position < len(archive):
+        scanner.skip(idle := min(scanner.idle_bytes, len(archive) - position))
+        position += idle
+        piece = archive[position : position - position % piece_bytes + piece_bytes]
+        entries += scanner.feed(piece)
+        position += len(piece)
+    scanner.close()
+    assert [contents(entry, archive) for entry in entries] == [
+        contents(entry, archive) for entry in scan(archive)
+    ]
+
+
+@settings(max_examples=50)
 @given(sparse_files(), st.sampled_from(sorted(FORMATS)), st.lists(st.integers(1, 9000), min_size=1))
 def test_pieces_of_any_size_give_the_same_bytes(file, version, sizes):
     size, segments, data = file

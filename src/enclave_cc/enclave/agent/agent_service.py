@@ -90,6 +90,7 @@ class AgentService:
                     "finished_layers": seen.finished_layers,
                     "arrived_bytes": seen.arrived_bytes,
                     "total_bytes": seen.total_bytes,
+                    "reused_layers": seen.reused_layers,
                 }
                 for container_id, seen in self._preparations.under_way().items()
             ],

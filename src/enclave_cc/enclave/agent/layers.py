@@ -1,18 +1,23 @@
 """
 All layers of an image at the same time: opened, checked and sealed by a few threads, as fast as cores allow.
 
-Layers begin in their order, which is what keeps shared memory free of dead ends. The first failure, the
-owner's deadline or a discarded container ends all of them: nobody reads on, nothing is left, no thread is.
+Layers begin in their order, which is what keeps shared memory free of dead ends. One that was sealed before,
+for this image or for another container of the pod, is taken over instead of opened, after its key was asked
+for all the same. The first failure, the owner's deadline or a discarded container ends all of them: nobody
+reads on, nothing is left, no thread is.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from enclave_cc.core.errors import RefusedError
+from enclave_cc.enclave.agent.layer_identity import KeyInHand
+from enclave_cc.enclave.rootfs.sealing.layer_store import LayerStore, StoredLayer
 from enclave_cc.enclave.rootfs.sealing.merge import GivenUpError
 from enclave_cc.image.budget import ImageBudget
 from enclave_cc.image.limits import DEFAULT_LIMITS
@@ -22,10 +27,8 @@ from enclave_cc.transport.patience.deadline import Patience
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from enclave_cc.enclave.rootfs.sealing.layer_store import Claim, LayerShare
     from enclave_cc.enclave.rootfs.sealing.writer import SealedImageWriter
-    from enclave_cc.formats.oci.descriptor import Descriptor
-    from enclave_cc.image.checks import Checks
-    from enclave_cc.image.keys.layer_key import LayerKey
     from enclave_cc.image.layers.progress import LayerProgress
     from enclave_cc.image.limits import Limits
     from enclave_cc.image.ports import BlobSource, LayerKeys
@@ -56,28 +59,36 @@ class LayerWork:
     look: Callable[[], None] = _nothing
 
 
-class _OneAtATime:
-    """Keys for several threads from one session with the broker."""
-
-    def __init__(self, keys: LayerKeys) -> None:
-        self._keys = keys
-        self._lock = threading.Lock()
-
-    def unwrap(self, descriptor: Descriptor, checks: Checks) -> LayerKey:
-        """Return the key of an encrypted layer."""
-        with self._lock:
-            return self._keys.unwrap(descriptor, checks)
-
-
 def seal_layers(
     layers: Sequence[Layer],
     progress: Sequence[LayerProgress],
     writer: SealedImageWriter,
     work: LayerWork,
+    share: LayerShare | None = None,
 ) -> None:
-    """Fill the writer with all layers; raise the first failure after the last thread has ended."""
-    team = _Team(layers, progress, writer, work)
-    team.run(min(len(layers), max(_MIN_PARALLEL, min(_MAX_PARALLEL, os.cpu_count() or 1))))
+    """
+    Fill the writer with all layers; raise the first failure after the last thread has ended.
+
+    Layers are shared with those who have a part in the same store; without one, with this image only.
+    """
+    with ExitStack() as cleanup:
+        if share is None:
+            share = LayerStore().share(writer.directory.path)
+            cleanup.callback(share.end)
+        team = _Team(layers, progress, writer, work, share)
+        team.run(min(len(layers), max(_MIN_PARALLEL, min(_MAX_PARALLEL, os.cpu_count() or 1))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One layer that was begun; its stream exists already if room was reserved for it."""
+
+    place: int
+    layer: Layer
+    progress: LayerProgress
+    key: KeyInHand
+    claim: Claim
+    pieces: Generator[memoryview, None, None] | None = None
 
 
 class _Team:
@@ -89,12 +100,13 @@ class _Team:
         progress: Sequence[LayerProgress],
         writer: SealedImageWriter,
         work: LayerWork,
+        share: LayerShare,
     ) -> None:
         self._waiting = iter(zip(layers, progress, strict=True))
         self._writer = writer
         self._work = work
+        self._share = share
         self._budget = ImageBudget(work.limits)
-        self._keys = _OneAtATime(work.keys)
         self._order = threading.Lock()
         self._failing = threading.Lock()
         self._failure: BaseException | None = None
@@ -123,39 +135,75 @@ class _Team:
 
     def _member(self) -> None:
         try:
-            while (taken := self._take()) is not None:
-                place, pieces, progress = taken
-                with closing(pieces):
-                    self._fill(place, pieces)
-                progress.finished = True
+            while (task := self._take()) is not None:
+                try:
+                    self._seal(task)
+                finally:
+                    task.key.wipe()
+                task.progress.finished = True
         except BaseException as error:  # noqa: BLE001  # a thread's outermost boundary: the waiting one raises it again
             self._fail(error)
 
-    def _take(self) -> tuple[int, Generator[memoryview, None, None], LayerProgress] | None:
-        """Begin the next layer in its order: its place and its part of the spool."""
+    def _take(self) -> _Task | None:
+        """Begin the next layer in its order: its place, its key and its part of the spool."""
         with self._order:
             following = next(self._waiting, None)
             if following is None or self._failure is not None:
                 return None
             layer, progress = following
             place = self._writer.reserve_place()
-            work = self._work
-            pieces = open_layer(
-                layer,
-                source=work.source,
-                keys=self._keys,
-                budget=self._budget,
-                progress=progress,
-            )
-            return place, pieces, progress
+            # One after the other: they come from one session with the broker.
+            key = KeyInHand(layer, self._work.keys)
+            with ExitStack() as unless_begun:
+                unless_begun.callback(key.wipe)
+                claim = self._share.claim(key.identity(), place)
+                task = _Task(place, layer, progress, key, claim)
+                if claim.ours:
+                    task = replace(task, pieces=self._open(task, spooled=True))
+                unless_begun.pop_all()
+            return task
 
-    def _fill(self, place: int, pieces: Generator[memoryview, None, None]) -> None:
+    def _open(self, task: _Task, *, spooled: bool) -> Generator[memoryview, None, None]:
+        return open_layer(
+            task.layer,
+            source=self._work.source,
+            keys=task.key,
+            budget=self._budget,
+            progress=task.progress,
+            spooled=spooled,
+        )
+
+    def _seal(self, task: _Task) -> None:
+        """Take the layer over or open it; then it is others' turn to take it over."""
+        stored = None if task.claim.ours else task.claim.adopt(self._writer.directory.link_blob)
+        if stored is not None:
+            self._reuse(task, stored)
+            return
+        tar_bytes = self._fill(task.place, task.pieces or self._open(task, spooled=False))
+        if task.claim.ours:
+            task.claim.publish(StoredLayer(self._writer.copy_of(task.place), tar_bytes))
+
+    def _reuse(self, task: _Task, stored: StoredLayer) -> None:
+        with ExitStack() as unless_taken:
+            unless_taken.callback(stored.blob.key.wipe)
+            self._budget.uncompressed.count(stored.tar_bytes)
+            unless_taken.pop_all()
         try:
-            self._writer.fill_place(place, pieces)
-        except BaseException as error:
-            # Before the stream is closed, because closing waits for whoever still reads.
-            self._fail(error)
+            self._writer.reuse_place(task.place, stored.blob)
+        except RefusedError:
+            # Whoever tries again shall get it from where it came from first.
+            task.claim.distrust()
             raise
+        task.progress.reuse()
+
+    def _fill(self, place: int, pieces: Generator[memoryview, None, None]) -> int:
+        with closing(pieces):
+            try:
+                return self._writer.fill_place(place, pieces)
+            except BaseException as error:
+                # Before the stream is closed, because closing waits for whoever still reads.
+                self._fail(error)
+                raise
 
     def _fail(self, error: BaseException) -> None:
         """Keep the first failure and end everybody; what that makes the others raise is no news."""
@@ -167,5 +215,6 @@ class _Team:
         if not first:
             return
         self._budget.spool.close()
+        self._share.end()
         self._writer.abort()
         self._work.interrupt()

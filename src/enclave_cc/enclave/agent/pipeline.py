@@ -24,6 +24,7 @@ from enclave_cc.enclave.agent.prepare import Prepared
 from enclave_cc.enclave.agent.progress_log import ProgressLog
 from enclave_cc.enclave.agent.release import PendingRelease
 from enclave_cc.enclave.agent.rootfs_policy import approve_rootfs, rootfs_as_built
+from enclave_cc.enclave.rootfs.sealing.layer_store import LayerStore
 from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.oci.reference import Reference
 from enclave_cc.formats.oci.runtime_spec import RuntimeSpec
@@ -63,6 +64,13 @@ class PodContext:
     blob_cache: Path
 
 
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    directory: Path
+    fdk: Secret
+    manifest_sha256: bytes
+
+
 class ImagePipeline:
     """Runs one preparation from start to end; safe to use from several threads."""
 
@@ -83,6 +91,7 @@ class ImagePipeline:
         self._reporter = reporter
         self._log = log
         self._cache = BlobCache(pod.blob_cache)
+        self._layers = LayerStore()
 
     def __call__(self, request: PrepareRequest, course: Course) -> Prepared:
         """Prepare; raise the error family, after the owner was told about a refusal."""
@@ -104,7 +113,7 @@ class ImagePipeline:
     def forget(self, container_id: str, prepared: Prepared) -> None:
         """Drop the key and the files of a container that is gone."""
         self._releases.discard(container_id)
-        shutil.rmtree(self._pod.sealed_root / prepared.sealed_image, ignore_errors=True)
+        self._remove(self._pod.sealed_root / prepared.sealed_image)
 
     def _prepare(self, request: PrepareRequest, session: BrokerSession, course: Course) -> Prepared:
         reference, settings = Reference.parse(request.image), self._pod.settings
@@ -144,18 +153,9 @@ class ImagePipeline:
                 interrupt=pull.cancel,
                 look=ProgressLog(self._log, request, course.progress).look,
             )
-            directory, fdk, manifest_sha256 = self._seal(request, image, work, course.progress)
+            sealed = self._seal(request, image, work, course.progress)
         # (6) From here on the key waits for its app enclave.
-        release = PendingRelease(
-            container_id=request.container_id,
-            request_id=request.request_id,
-            key_id=secrets.token_hex(_KEY_ID_BYTES),
-            fdk=fdk,
-            manifest_sha256=manifest_sha256,
-            launch=launch,
-            token=session.fresh_token(),
-        )
-        self._releases.keep(release)
+        key_id = self._keep(request, sealed, launch, session)
         self._log.event(
             "prepared",
             request=request.request_id,
@@ -163,8 +163,9 @@ class ImagePipeline:
             rootfs_writable=str(launch.rootfs.writable),
             rootfs_writable_bytes=launch.rootfs.writable_bytes,
             rootfs_decrypt_to_memory=launch.rootfs.decrypt_to_memory,
+            reused_layers=course.progress.snapshot().reused_layers,
         )
-        return Prepared(str(image.manifest_digest), directory.name, release.key_id, launch)
+        return Prepared(str(image.manifest_digest), sealed.directory.name, key_id, launch)
 
     def _approve(self, request: PrepareRequest, image: VerifiedImage) -> LaunchConfiguration:
         settings, image_digest = self._pod.settings, str(image.manifest_digest)
@@ -182,7 +183,7 @@ class ImagePipeline:
 
     def _seal(
         self, request: PrepareRequest, image: VerifiedImage, work: LayerWork, progress: Progress
-    ) -> tuple[Path, Secret, bytes]:
+    ) -> _Sealed:
         """Seal all layers under a fresh key into a fresh directory; leave neither behind on failure."""
         directory = self._pod.sealed_root / secrets.token_hex(_DIRECTORY_NAME_BYTES)
         fdk = Secret.random()
@@ -191,15 +192,41 @@ class ImagePipeline:
         progress.enter(Stage.FETCH)
         with ExitStack() as undo:
             undo.callback(fdk.wipe)
-            undo.callback(shutil.rmtree, directory, ignore_errors=True)
+            undo.callback(self._remove, directory)
             writer = SealedImageWriter(directory, fdk=fdk, binding=binding, limits=work.limits)
             undo.callback(writer.abort)
-            seal_layers(image.layers, arriving, writer, work)
+            share = self._layers.share(directory) if self._pod.settings.rootfs.share_layers else None
+            seal_layers(image.layers, arriving, writer, work, share)
             progress.enter(Stage.SEAL)
             sealed = writer.finish()
             work.patience.require()
             undo.pop_all()
-        return directory, fdk, sealed.manifest_sha256
+        return _Sealed(directory, fdk, sealed.manifest_sha256)
+
+    def _keep(
+        self, request: PrepareRequest, sealed: _Sealed, launch: LaunchConfiguration, session: BrokerSession
+    ) -> str:
+        """Let the key wait; return its id. Leave neither key nor files behind on failure."""
+        with ExitStack() as undo:
+            undo.callback(self._remove, sealed.directory)
+            undo.callback(sealed.fdk.wipe)
+            release = PendingRelease(
+                container_id=request.container_id,
+                request_id=request.request_id,
+                key_id=secrets.token_hex(_KEY_ID_BYTES),
+                fdk=sealed.fdk,
+                manifest_sha256=sealed.manifest_sha256,
+                launch=launch,
+                token=session.fresh_token(),
+            )
+            self._releases.keep(release)
+            undo.pop_all()
+        return release.key_id
+
+    def _remove(self, directory: Path) -> None:
+        """Remove a sealed image; layers that other containers share stay with those."""
+        self._layers.release(directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _signature_policy(settings: OwnerSettings, session: BrokerSession) -> SignaturePolicy:

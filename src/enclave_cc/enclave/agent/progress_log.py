@@ -46,6 +46,7 @@ class ProgressLog:
             stage=str(seen.stage),
             layers=seen.layers,
             finished_layers=seen.finished_layers,
+            reused_layers=seen.reused_layers,
             arrived_bytes=seen.arrived_bytes,
             total_bytes=seen.total_bytes,
         )

@@ -22,7 +22,7 @@ IMAGE_SERVICE: Final = Service(
     },
 )
 
-# Sizes are those of the compressed layers; they are zero until the manifest is known.
+# Sizes are those of the compressed layers that have to arrive; they are zero until the manifest is known.
 _PREPARATION: Final = Schema(
     "Preparation",
     {
@@ -32,6 +32,7 @@ _PREPARATION: Final = Schema(
         4: ("finished_layers", UINT),
         5: ("arrived_bytes", UINT),
         6: ("total_bytes", UINT),
+        7: ("reused_layers", UINT),
     },
 )
 

@@ -58,6 +58,8 @@ _LAST_SECOND: Final = (1 << 63) - 1
 # The kernel's dev_t: 12 bits major, 20 bits minor.
 _MAX_MAJOR: Final = (1 << 12) - 1
 _MAX_MINOR: Final = (1 << 20) - 1
+# More than any stream has.
+_ENDLESS_BYTES: Final = 1 << 63
 
 
 class TarScanner:
@@ -107,6 +109,19 @@ class TarScanner:
         if self._copying:
             self._copying = [(file, at) for file, at in self._copying if file.copy(data, base - at)]
         self._position = end
+
+    @property
+    def idle_bytes(self) -> int:
+        """Say how many of the next bytes nobody looks at: contents of files, and what follows the end."""
+        if self._zero_blocks == 2:  # noqa: PLR2004 - two zero blocks end an archive
+            return _ENDLESS_BYTES
+        return 0 if self._copying else max(0, self._next - self._position)
+
+    def skip(self, size_bytes: int) -> None:
+        """Let bytes go by unseen, at most ``idle_bytes`` of them."""
+        if size_bytes > self.idle_bytes:
+            raise ValueError("these bytes are wanted")
+        self._position += size_bytes
 
     def close(self) -> None:
         """Refuse a stream that ended in the middle of something."""

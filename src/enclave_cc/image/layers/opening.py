@@ -56,19 +56,21 @@ def open_layer(
     limits: Limits = DEFAULT_LIMITS,
     budget: ImageBudget | None = None,
     progress: LayerProgress | None = None,
+    spooled: bool = True,
 ) -> Generator[memoryview, None, None]:
     """
     Stream the layer's plain, uncompressed tar; an error after the last piece is a refusal of all of them.
 
     A piece is only valid until the next one is asked for. Returns when there is room in the spool of
-    ``budget``, which the layers of an image share, and whose limits count. The stream raises
+    ``budget``, which the layers of an image share, and whose limits count; a layer that is opened out of
+    turn must not wait for room, and is not ``spooled``. The stream raises
     ``RefusedError`` (layer-key-refused, layer-digest-mismatch, layer-hmac-mismatch,
     layer-plain-digest-mismatch, layer-corrupt, diff-id-mismatch, image-limit-exceeded),
     ``InvalidInputError`` for malformed encryption options, and ``UnavailableError``: the broker's, the
     registry's, or cache-blob-refused when only the node's cache was wrong.
     """
     shared = budget or ImageBudget(limits)
-    room = shared.spool.reserve(layer.descriptor.size)
+    room = shared.spool.reserve(layer.descriptor.size if spooled else 0)
     return _Opening(layer, shared, progress or LayerProgress()).pieces(source, keys, room)
 
 

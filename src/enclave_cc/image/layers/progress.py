@@ -22,6 +22,12 @@ class LayerProgress:
     total_bytes: int = 0
     arrived_bytes: int = 0
     finished: bool = False
+    reused: bool = False
+
+    def reuse(self) -> None:
+        """Say that the layer was opened before, and nothing of it has to arrive."""
+        self.total_bytes = self.arrived_bytes
+        self.reused = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class Snapshot:
     finished_layers: int = 0
     total_bytes: int = 0
     arrived_bytes: int = 0
+    reused_layers: int = 0
 
 
 class Progress:
@@ -60,4 +67,5 @@ class Progress:
             sum(layer.finished for layer in layers),
             sum(layer.total_bytes for layer in layers),
             sum(layer.arrived_bytes for layer in layers),
+            sum(layer.reused for layer in layers),
         )

@@ -17,6 +17,7 @@ from enclave_cc.formats.sealed.manifest import KEY_BYTES, SealedBlob
 if TYPE_CHECKING:
     from enclave_cc.formats.sealed.chunks import Octets
 
+BLOB_SUFFIX: Final = ".blob"
 _NAME_BYTES: Final = 16
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -42,7 +43,7 @@ class BlobWriter:
     """Seal one stream into one new file under one new key."""
 
     def __init__(self, directory_fd: int) -> None:
-        self.name = random_name(".blob")
+        self.name = random_name(BLOB_SUFFIX)
         self._key = Secret.random(KEY_BYTES)
         self._sealer = ChunkSealer(self._key)
         self._fd = create(directory_fd, self.name)

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
-from enclave_cc.enclave.rootfs.sealing.blob import BlobWriter, create, random_name, write_all
+from enclave_cc.core.errors import RefusedError, Stage
+from enclave_cc.core.secret import Secret
+from enclave_cc.enclave.rootfs.sealing.directory import SealedDirectory, explained
 from enclave_cc.enclave.rootfs.sealing.merge import GivenUpError, TreeMerger
+from enclave_cc.enclave.rootfs.sealing.stored_layer import stored_entries
 from enclave_cc.formats.sealed.chunks import CHUNK_BYTES, MAX_CHUNKS, Octets
 from enclave_cc.formats.sealed.erofs import ImageTooLargeError, write_metadata
 from enclave_cc.formats.sealed.manifest import (
-    MANIFEST_NAME,
     MAX_BLOBS,
     NONCE_BYTES,
     Binding,
@@ -39,13 +39,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from enclave_cc.core.secret import Secret
+    from enclave_cc.enclave.rootfs.sealing.blob import BlobWriter
     from enclave_cc.formats.tar.entry import TarEntry
     from enclave_cc.image.limits import Limits
 
 __all__ = ["Binding", "SealedImage", "SealedImageWriter"]
-
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +75,9 @@ class SealedImageWriter:
         )
         self._tree = Tree()
         self._merger = TreeMerger(self._tree)
-        self._lock = threading.Lock()
         self._blobs: dict[int, SealedBlob] = {}
         self._chunks_left = MAX_CHUNKS
-        self._names: list[str] = []
-        self._created: Path | None = None
-        with _explained():
-            with suppress(FileExistsError):
-                directory.mkdir(mode=0o700)
-                self._created = directory
-            self._directory_fd = os.open(directory, _DIRECTORY)
+        self.directory = SealedDirectory(directory)
 
     def add_layer(self, chunks: Iterable[Octets]) -> None:
         """Seal one layer on top of those that were added before; errors as those of ``fill_place``."""
@@ -101,29 +92,54 @@ class SealedImageWriter:
                 raise TreeTooLargeError("the image has too many layers")
         return place
 
-    def fill_place(self, place: int, chunks: Iterable[Octets]) -> None:
+    def fill_place(self, place: int, chunks: Iterable[Octets]) -> int:
         """
         Seal one layer's uncompressed tar stream, given in pieces of any size, while others fill theirs.
 
-        A piece is not used after the next one was asked for. Raise ``RefusedError`` if the stream is no
-        layer, ``UnavailableError`` if the disk is, ``GivenUpError`` if the image was given up meanwhile;
-        errors of the iterable itself pass through.
+        Returns how many bytes it has. A piece is not used after the next one was asked for. Raise
+        ``RefusedError`` if the stream is no layer, ``UnavailableError`` if the disk is, ``GivenUpError`` if
+        the image was given up meanwhile; errors of the iterable itself pass through.
         """
         self._require_open()
         with self._removing_on_error():
             with self._new_blob() as blob:
-                self._seal_layer(place, blob, chunks)
-                with _explained():
+                size = self._seal_layer(place, blob, chunks)
+                with explained():
                     sealed = blob.finish()
             self._keep(place, sealed)
             self._merger.finish(place, sealed.chunks)
+        return size
+
+    def reuse_place(self, place: int, blob: SealedBlob) -> None:
+        """
+        Put a layer in its place that was sealed before and lies in our directory; its key becomes ours.
+
+        Raise ``RefusedError`` (sealed-chunk-refused, sealed-blob-truncated) if the host changed it.
+        """
+        self._require_open()
+        with ExitStack() as unless_kept, self._removing_on_error():
+            unless_kept.callback(blob.key.wipe)
+            with os.fdopen(self.directory.open_blob(blob.name, blob.chunks), "rb", buffering=0) as file:
+                for entries in stored_entries(file.fileno(), blob):
+                    self._require_affordable(entries)
+                    self._merger.add(place, entries)
+            self._count(blob.chunks)
+            unless_kept.pop_all()
+            self._keep(place, blob)
+            self._merger.finish(place, blob.chunks)
+
+    def copy_of(self, place: int) -> SealedBlob:
+        """Return how the blob in a filled place is opened; the key is a copy, and the caller's."""
+        with self.directory.while_open():
+            blob = self._blobs[place]
+            return SealedBlob(blob.name, blob.chunks, Secret(blob.key.reveal()))
 
     def finish(self) -> SealedImage:
         """Write the tree and the manifest; the image exists when this returns, and not before."""
         self._require_open()
         with self._removing_on_error():
             data_bytes = self._merger.complete() * CHUNK_BYTES
-            with _explained(), self._new_blob() as blob:
+            with explained(), self._new_blob() as blob:
                 blob.write(write_metadata(self._tree.root, data_bytes=data_bytes, align_bytes=CHUNK_BYTES))
                 metadata = blob.finish()
             manifest = Manifest((metadata, *(self._blobs[place] for place in sorted(self._blobs))))
@@ -131,46 +147,38 @@ class SealedImageWriter:
                 manifest, fdk=self._fdk, binding=self._binding, nonce=os.urandom(NONCE_BYTES)
             )
             manifest.wipe()
-            with _explained():
-                self._publish(sealed)
-        self._close()
+            self.directory.publish(sealed)
+        self.directory.close()
         return SealedImage(hashlib.sha256(sealed).digest())
 
     def abort(self) -> None:
         """Remove every file and forget all keys; harmless after ``finish()`` or another ``abort()``."""
         self._merger.give_up()
-        with self._lock:
-            if self._directory_fd < 0:
-                return
+        if self.directory.remove_all():
             for blob in self._blobs.values():
                 blob.key.wipe()
-            for name in self._names:
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=self._directory_fd)
-            self._close()
-        if self._created is not None:
-            with suppress(OSError):
-                self._created.rmdir()
 
-    def _seal_layer(self, place: int, blob: BlobWriter, chunks: Iterable[Octets]) -> None:
+    def _seal_layer(self, place: int, blob: BlobWriter, chunks: Iterable[Octets]) -> int:
         """Let a stream go by: scan it, write it sealed, count it."""
         scanner = TarScanner()
-        counted = 0
+        counted = size = 0
         for piece in chunks:
             entries = list(scanner.feed(piece))
             if entries:
                 self._require_affordable(entries)
                 self._merger.add(place, entries)
-            with _explained():
+            with explained():
                 blob.write(piece)
+            size += len(piece)
             self._count(blob.chunks - counted)
             counted = blob.chunks
         scanner.close()
+        return size
 
     def _keep(self, place: int, sealed: SealedBlob) -> None:
         with ExitStack() as unless_kept:
             unless_kept.callback(sealed.key.wipe)
-            with self._while_open():
+            with self.directory.while_open():
                 self._blobs[place] = sealed
             unless_kept.pop_all()
 
@@ -188,40 +196,14 @@ class SealedImageWriter:
             )
 
     def _count(self, chunks: int) -> None:
-        with self._while_open():
+        with self.directory.while_open():
             self._chunks_left -= chunks
             if self._chunks_left <= 0:
                 raise TreeTooLargeError("the layers are too large")
 
     @contextmanager
-    def _while_open(self) -> Iterator[None]:
-        """Exclude ``abort()``; raise if it was first."""
-        with self._lock:
-            if self._directory_fd < 0:
-                raise GivenUpError
-            yield
-
-    def _publish(self, sealed: bytes) -> None:
-        """
-        Give the complete manifest its name in one step.
-
-        Nothing is flushed to the disk, which would wait for all the blobs: the image dies with its key,
-        which only lives in memory, so none survives a crash of the host, and what is damaged the tags refuse.
-        """
-        name = random_name(".manifest")
-        self._names += [name, MANIFEST_NAME]
-        fd = create(self._directory_fd, name)
-        try:
-            write_all(fd, sealed)
-        finally:
-            os.close(fd)
-        os.rename(name, MANIFEST_NAME, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
-
-    @contextmanager
     def _new_blob(self) -> Iterator[BlobWriter]:
-        with _explained(), self._while_open():
-            blob = BlobWriter(self._directory_fd)
-            self._names.append(blob.name)
+        blob = self.directory.new_blob()
         with ExitStack() as unless_finished:
             unless_finished.callback(blob.abandon)
             yield blob
@@ -242,30 +224,12 @@ class SealedImageWriter:
             on_error.pop_all()
 
     def _require_open(self) -> None:
-        if self._directory_fd >= 0:
+        if self.directory.is_open:
             return
         if self._merger.given_up:
             # Another layer's failure may be quicker here than with whoever asks for the next place.
             raise GivenUpError
         raise RuntimeError("the sealed image is finished")
-
-    def _close(self) -> None:
-        fd, self._directory_fd = self._directory_fd, -1
-        os.close(fd)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Map what the disk reports; used around our own writes only, not around foreign iterators."""
-    try:
-        yield
-    except OSError as error:
-        raise UnavailableError(
-            "sealed-store-unwritable",
-            "the sealed image could not be written",
-            stage=Stage.SEAL,
-            detail=str(error),
-        ) from error
 
 
 def _refused(code: str, summary: str, error: ValueError) -> RefusedError:
