@@ -1,4 +1,4 @@
-"""After the start: the shim's word ends it, damage ends the container first."""
+"""After the start: the shim's word ends it, trouble with the root file system ends the container first."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import threading
 
 import pytest
 
-from enclave_cc.core.errors import InvalidInputError, RefusedError, Stage, UnavailableError
-from enclave_cc.core.findings import Finding, Outcome
+from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
 from enclave_cc.enclave.boot.control import Control
-from enclave_cc.enclave.boot.supervise import POISONED, Poison, supervise
+from enclave_cc.enclave.boot.supervise import supervise
 
-FINDING = Finding("rootfs.chunk", Outcome.FAILED, "a", "b")
+DAMAGE = RefusedError("sealed-chunk-refused", "x", stage=Stage.MOUNT)
 TEXTS = (
     "request_id",
     "pod_uid",
@@ -26,6 +25,28 @@ TEXTS = (
 )
 PATHS = ("sealed_image", "bundle", "rootfs", "work", "pid_file")
 ORDER = json.dumps(dict.fromkeys(TEXTS, "x") | dict.fromkeys(PATHS, "/x")).encode() + b"\n"
+
+
+class Server:
+    """Trouble becomes readable, and stays."""
+
+    def __init__(self):
+        self.ours, self.theirs = socket.socketpair()
+        self.error = None
+
+    def fileno(self):
+        return self.ours.fileno()
+
+    def goes_wrong(self, error):
+        self.error = error
+        self.theirs.send(b"!")
+
+    def trouble(self):
+        return self.error
+
+    def close(self):
+        self.ours.close()
+        self.theirs.close()
 
 
 class Container:
@@ -55,23 +76,30 @@ def scene():
         yield shim, Control(boot)
 
 
-def running(control, poison, container, link):
-    thread = threading.Thread(target=supervise, args=(control, poison, container, link))
+@pytest.fixture
+def server():
+    made = Server()
+    yield made
+    made.close()
+
+
+def running(control, server, container, link):
+    thread = threading.Thread(target=supervise, args=(control, server, container, link))
     thread.start()
     return thread
 
 
-def test_the_end_of_the_line_is_the_end(scene):
+def test_the_end_of_the_line_is_the_end(scene, server):
     shim, control = scene
-    thread = running(control, Poison(), None, None)
+    thread = running(control, server, None, None)
     shim.close()
     thread.join(5)
     assert not thread.is_alive()
 
 
-def test_other_messages_are_no_end(scene):
+def test_other_messages_are_no_end(scene, server):
     shim, control = scene
-    thread = running(control, Poison(), None, None)
+    thread = running(control, server, None, None)
     shim.sendall(b'{"hello":1}\n')
     thread.join(0.2)
     assert thread.is_alive()
@@ -80,54 +108,47 @@ def test_other_messages_are_no_end(scene):
     assert not thread.is_alive()
 
 
+@pytest.mark.parametrize("trouble", [DAMAGE, UnavailableError("rootfs-server-ended", "x", stage=Stage.RUN)])
 @pytest.mark.parametrize("error", [None, UnavailableError("runc-timeout", "x", stage=Stage.RUN)])
-def test_damage_is_told_to_the_owner_then_the_shim_and_kills_the_container(scene, error):
+def test_trouble_is_told_to_the_owner_then_the_shim_and_kills_the_container(scene, server, trouble, error):
     shim, control = scene
-    poison, events = Poison(), []
-    thread = running(control, poison, Container(events, error), Link(events))
-    poison.notice(FINDING)
-    poison.notice(Finding("another", Outcome.FAILED))
-    assert json.loads(shim.recv(4096)) == {"event": "poisoned", "code": POISONED}
+    events = []
+    thread = running(control, server, Container(events, error), Link(events))
+    server.goes_wrong(trouble)
+    assert json.loads(shim.recv(4096)) == {"event": "poisoned", "code": trouble.code}
     shim.sendall(b'{"stop":true}\n')
     thread.join(5)
-    refusal, killed = events
-    assert (refusal.code, refusal.findings, killed) == (POISONED, (FINDING,), "killed")
+    assert events == [trouble, "killed"]
 
 
-def test_a_stop_that_came_with_the_order_is_heard(scene):
+def test_news_without_trouble_is_none(scene, server):
     shim, control = scene
-    shim.sendall(ORDER + b'{"stop":true}\n')
-    assert control.read_order() is not None
-    thread = running(control, Poison(), None, None)
+    thread = running(control, server, None, None)
+    server.goes_wrong(None)
+    thread.join(0.1)
+    assert thread.is_alive()
+    shim.close()
     thread.join(5)
     assert not thread.is_alive()
 
 
-def test_half_a_line_does_not_keep_damage_from_the_owner(scene):
+def test_a_stop_that_came_with_the_order_is_heard(scene, server):
     shim, control = scene
-    poison, events = Poison(), []
-    thread = running(control, poison, Container(events), Link(events))
+    shim.sendall(ORDER + b'{"stop":true}\n')
+    assert control.read_order() is not None
+    thread = running(control, server, None, None)
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_half_a_line_does_not_keep_damage_from_the_owner(scene, server):
+    shim, control = scene
+    events = []
+    thread = running(control, server, Container(events), Link(events))
     shim.sendall(b'{"stop":')
     thread.join(0.2)
-    poison.notice(FINDING)
+    server.goes_wrong(DAMAGE)
     assert json.loads(shim.recv(4096))["event"] == "poisoned"
     shim.sendall(b"true}\n")
     thread.join(5)
     assert events[1] == "killed"
-
-
-@pytest.mark.parametrize(
-    "error", [InvalidInputError("image-user-unknown", "x", stage=Stage.LAUNCH), OSError(5, "I/O error")]
-)
-def test_damage_explains_what_failed_because_of_it(error):
-    poison = Poison()
-    threading.Timer(0.02, poison.notice, (FINDING,)).start()
-    with pytest.raises(RefusedError) as caught, poison.explaining():
-        raise error
-    assert (caught.value.code, caught.value.stage) == (POISONED, Stage.MOUNT)
-    assert caught.value.findings == (FINDING,)
-
-
-def test_without_damage_what_failed_stays_what_it_was():
-    with pytest.raises(InvalidInputError), Poison().explaining():
-        raise InvalidInputError("image-user-unknown", "x", stage=Stage.LAUNCH)

@@ -310,12 +310,12 @@ def start_pod(world, stack, name=POD, bundle=None, delivered=None):
     launch(world, int(pid_file.read_text()), bundle)
     subprocess.run([*runc, "start", container], check=True, timeout=60)
     while not Path(pod.agent_socket).exists():
-        assert _runs(int(pid_file.read_text())), (pod.directory / "agent.log").read_text()
+        assert runs(int(pid_file.read_text())), (pod.directory / "agent.log").read_text()
         time.sleep(0.02)
     return pod
 
 
-def _runs(pid):
+def runs(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

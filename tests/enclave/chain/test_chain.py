@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.enclave.chain.conftest import LARGE, SMALL, container_spec, start_pod
+from tests.enclave.chain.conftest import LARGE, SMALL, container_spec, runs, start_pod
 
 from enclave_cc.core.errors import EnclaveCcError, RefusedError
 from enclave_cc.core.request_id import fresh_request_id
@@ -216,6 +218,64 @@ def _flip(path):
             byte = file.read(1)
             file.seek(offset)
             file.write(bytes([byte[0] ^ 1]))
+
+
+def server_of(boot):
+    """The process that serves a container's root file system: boot's only child."""
+    (server,) = Path(f"/proc/{boot.pid}/task/{boot.pid}/children").read_text().split()
+    return int(server)
+
+
+def is_gone(pid):
+    deadline = time.monotonic() + 5
+    while runs(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_the_server_has_neither_the_streams_nor_the_line_to_the_shim(pod, boot_of):
+    boot = started(pod, boot_of, "c-server")
+    held = [str(path.readlink()) for path in Path(f"/proc/{server_of(boot)}/fd").iterdir()]
+    assert not [name for name in held if name.startswith("pipe:")]
+    # Its own line to boot.
+    assert len([name for name in held if name.startswith("socket:")]) == 1
+
+
+def test_a_server_that_was_killed_is_the_containers_end_and_told_to_the_owner(pod, boot_of):
+    request_id = fresh_request_id()
+    prepared = pod.prepare("c-killed", container_spec(), request_id=request_id)
+    boot = boot_of("c-killed", prepared["sealed_image"])
+    assert boot.message()["pid"] > 0
+    boot.start()
+    boot.read_until(SMALL)
+    os.kill(server_of(boot), signal.SIGKILL)
+    assert boot.message() == {"event": "poisoned", "code": "rootfs-server-ended"}
+    assert boot.output_ends()
+    rules = failed_rules(pod.world.explain(request_id), "rootfs-server-ended")
+    assert rules == [("rootfs.server", "runs as long as its container", "killed by SIGKILL")]
+    assert boot.stop() == 0
+    assert str(boot.directory) not in Path("/proc/self/mountinfo").read_text()
+    assert sorted(path.name for path in (boot.directory / "work").iterdir()) == ["config.json"]
+
+
+def test_a_boot_program_that_was_killed_takes_its_server_along(pod, boot_of):
+    boot = started(pod, boot_of, "c-boot")
+    server = server_of(boot)
+    init = int((boot.directory / "init.pid").read_text())
+    os.kill(boot.pid, signal.SIGKILL)
+    assert is_gone(server)
+    # What the workload does not have in its memory it cannot read any more.
+    with pytest.raises(OSError, match="Errno"):
+        Path(f"/proc/{init}/root/large").read_bytes()
+    subprocess.run([*boot.runc, "delete", "--force", "c-boot"], check=True, timeout=30)
+    assert boot.output_ends()
+    assert not [name for name in _backing_files() if str(boot.directory) in name]
+
+
+def _backing_files():
+    return [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
 
 
 def test_a_start_that_the_owner_did_not_allow_is_refused_before_any_layer(pod):

@@ -116,7 +116,7 @@ class Control:
         self._send({"error": members})
 
     def poisoned(self, code: str) -> None:
-        """Tell that the sealed root file system was tampered with."""
+        """Tell that nobody can rely on the root file system any more, and why."""
         self._send({"event": "poisoned", "code": code})
 
     def _send(self, message: dict[str, object]) -> None:

@@ -13,36 +13,35 @@ from enclave_cc.enclave.app_report import LaunchReport
 from enclave_cc.enclave.boot.container import Container
 from enclave_cc.enclave.boot.spec import approved_spec
 from enclave_cc.enclave.boot.users import resolve_user
-from enclave_cc.enclave.rootfs.mounting.rootfs import Binding, MountedRootfs
 from enclave_cc.formats.launch import LaunchConfiguration
 from enclave_cc.formats.oci.runtime_spec import MAX_SPEC_BYTES
+from enclave_cc.formats.sealed.manifest import Binding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import ExitStack
 
-    from enclave_cc.core.findings import Finding
     from enclave_cc.enclave.boot.attest import AgentLink
     from enclave_cc.enclave.boot.control import BootOrder
+    from enclave_cc.enclave.rootfs.server.client import RootfsServer
 
 
 def launch(
-    order: BootOrder, link: AgentLink, on_poison: Callable[[Finding], None], cleanup: ExitStack
+    order: BootOrder, link: AgentLink, server: RootfsServer, cleanup: ExitStack
 ) -> tuple[Container, int]:
     """Return the created container and its pid; raise the error family."""
     configuration = LaunchConfiguration.parse(link.release.launch)
-    mounted = MountedRootfs.open(
-        order.sealed_image,
-        fdk=link.release.fdk,
-        manifest_sha256=link.release.manifest_sha256,
-        binding=Binding(order.pod_uid, order.container_id, configuration.image_digest),
-        mountpoint=order.rootfs,
-        work=order.work,
-        on_poison=on_poison,
-        options=configuration.rootfs,
-    )
-    cleanup.callback(mounted.close)
-    link.release.fdk.wipe()
+    try:
+        server.open(
+            order.sealed_image,
+            fdk=link.release.fdk,
+            manifest_sha256=link.release.manifest_sha256,
+            binding=Binding(order.pod_uid, order.container_id, configuration.image_digest),
+            mountpoint=order.rootfs,
+            work=order.work,
+            options=configuration.rootfs,
+        )
+    finally:
+        link.release.fdk.wipe()
     user = resolve_user(order.rootfs, configuration.user)
     spec = approved_spec(_host_spec(order), configuration, user, rootfs=str(order.rootfs))
     container = Container(order)

@@ -1,79 +1,20 @@
 """
-Start one container in its app enclave: docs/architecture.md, steps 9 to 12.
+The app enclave's program: first the process that will serve the root file system, then everything else.
 
-(1) Wait for the order, which comes after the platform has measured this process. (2) Check the owner's
-initdata. (3) Prove ourselves to the agent, and the agent to us. (4) Mount. (5) Start. (6) Serve the mount
-until the shim hangs up.
+The server is forked before anything large is imported. So it is small, it makes itself ready while this
+process waits for its order and proves itself, and no byte of what boot learns later is in it.
 """
 
 from __future__ import annotations
 
-import socket
-import sys
-import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
-
-from enclave_cc.core.errors import EnclaveCcError, InternalError, Stage
-from enclave_cc.enclave.boot.agent_token import AgentToken
-from enclave_cc.enclave.boot.attest import AgentLink
-from enclave_cc.enclave.boot.container import close_streams
-from enclave_cc.enclave.boot.control import Control
-from enclave_cc.enclave.boot.launch import launch
-from enclave_cc.enclave.boot.supervise import Poison, supervise
 from enclave_cc.enclave.hardening import harden_process
-from enclave_cc.enclave.measured_initdata import read_initdata
-from enclave_cc.platform.simulated.driver import SimulatedProcessor
-
-if TYPE_CHECKING:
-    from enclave_cc.enclave.boot.control import BootOrder
-
-_CONTROL: Final = 3
+from enclave_cc.enclave.rootfs.server.process import fork_server
 
 
 def main() -> int:
-    """Run from order to end; the exit status is that of the error class, zero after an ordinary stop."""
+    """Fork, then start one container; see ``steps``."""
     harden_process(may_gain_privileges=True)
-    control = Control(socket.socket(fileno=_CONTROL))
-    try:
-        order = control.read_order()
-        if order is not None:
-            with ExitStack() as cleanup:
-                _run(control, order, cleanup)
-    except EnclaveCcError as error:
-        close_streams()
-        control.failed(error)
-        return error.exit_status
-    except Exception as error:  # noqa: BLE001  # outermost boundary: the shim must hear of every end
-        fault = InternalError("internal", "the boot program failed", stage=Stage.RUN)
-        sys.stderr.write(f"boot: {type(error).__name__}\n")
-        control.failed(fault)
-        return fault.exit_status
-    return 0
+    process = fork_server()
+    from enclave_cc.enclave.boot.steps import run  # noqa: PLC0415 - the fork comes first
 
-
-def _run(control: Control, order: BootOrder, cleanup: ExitStack) -> None:
-    link = _attest(order)
-    cleanup.callback(link.close)
-    poison = Poison()
-    try:
-        with poison.explaining():
-            container, pid = launch(order, link, poison.notice, cleanup)
-    except EnclaveCcError as error:
-        link.refused(error)
-        raise
-    control.started(pid)
-    supervise(control, poison, container, link)
-
-
-def _attest(order: BootOrder) -> AgentLink:
-    processor = SimulatedProcessor(order.platform_socket)
-    initdata = read_initdata(order.initdata, processor.measured_initdata())
-    token = AgentToken(initdata.settings, tee=str(processor.tee), clock=time.time)
-    return AgentLink.connect(
-        order.agent_socket,
-        processor,
-        pod_uid=order.pod_uid,
-        container_id=order.container_id,
-        verify_token=token.verify,
-    )
+    return run(process)

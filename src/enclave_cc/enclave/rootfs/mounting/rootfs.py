@@ -1,10 +1,9 @@
 """
 Mount a sealed image: check the manifest, serve the blobs as a read-only tree, overlay on top.
 
-The process that opens it keeps serving it: its threads must run as long as the workload does. That
-process may start others, but only programs that lie elsewhere, with a working directory elsewhere:
-while a program is started the interpreter stands still, and could not serve it. What the workload
-writes is gone with it, wherever it lies.
+The process that opens it keeps serving it: its threads must run as long as the workload does. So boot
+leaves that to a process of its own (``rootfs/server``), which starts no programs that lie in the image.
+What the workload writes is gone with it, wherever it lies.
 """
 
 from __future__ import annotations
