@@ -119,8 +119,10 @@ class ScratchSession:
 
     def __init__(self, store: ScratchStore) -> None:
         self._store = store
-        # Behind each block there must be room for a tag, and memory of its own is aligned to pages.
-        self._sealed = memoryview(mmap.mmap(-1, MAX_TRANSFER_BYTES + BLOCK_BYTES))
+        # Behind each block there must be room for a tag, and memory of its own is aligned to pages. They
+        # exist from the start: when blocks are written because memory is short, there are none to be had.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        self._sealed = memoryview(mmap.mmap(-1, MAX_TRANSFER_BYTES + BLOCK_BYTES, flags=flags))
         self._entries = memoryview(bytearray(MAX_TRANSFER_BYTES // BLOCK_BYTES * ENTRY_BYTES))
 
     def read_into(self, offset: int, out: memoryview) -> int:
