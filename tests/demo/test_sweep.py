@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from enclave_cc.core.errors import InvalidInputError
 from enclave_cc.demo.scene.control_group import ControlGroup
-from enclave_cc.demo.scene.mounts import mounts_below
 from enclave_cc.demo.scene.paths import ScenePaths
 from enclave_cc.demo.scene.sweep import SCENE_VARIABLE, SceneLock, leftovers, lock_file, processes_of, sweep
 
@@ -97,15 +95,6 @@ def test_a_directory_whose_sockets_would_have_too_long_names_is_refused(tmp_path
     with pytest.raises(InvalidInputError) as caught:
         ScenePaths.fresh(tmp_path / ("x" * 60))
     assert caught.value.code == "scene-path-too-long"
-
-
-def test_the_deepest_mount_comes_first_and_escapes_are_undone(tmp_path):
-    table = tmp_path / "mountinfo"
-    line = "1 2 0:1 / {} rw - tmpfs tmpfs rw\n"
-    table.write_text(
-        "".join(line.format(point) for point in ("/s", "/s/a\\040b/c", "/s/a\\040b", "/sibling"))
-    )
-    assert mounts_below(Path("/s"), table=table) == ("/s/a b/c", "/s/a b", "/s")
 
 
 def test_membership_of_a_control_group_is_by_whole_path(tmp_path):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import grpc
 import pytest
@@ -189,3 +190,14 @@ def test_a_daemon_without_configuration_says_so(tmp_path):
     done = subprocess.run(command, capture_output=True, timeout=20, check=False)
     assert done.returncode == 65
     assert json.loads(done.stderr)["code"] == "node-config-invalid"
+
+
+def test_it_removes_at_its_start_what_dead_pods_left(short_tmp, daemons):
+    sealed = short_tmp / "state" / "pods" / "dead" / "sealed" / "image"
+    sealed.mkdir(parents=True)
+    (sealed / "manifest.sealed").touch()
+    daemons()
+    give_up = time.monotonic() + 10
+    while list((short_tmp / "state" / "pods").iterdir()):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)

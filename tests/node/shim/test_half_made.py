@@ -180,7 +180,7 @@ def test_delete_cleans_up_after_a_killed_shim(node, eventually):
     request = node.workload("app1", "sleep 1000")
     pid = shim.call("Create", **request)["pid"]
     shim.call("Start", id="app1")
-    boot = json.loads(Path(request["bundle"], "boot.pid").read_text())["pid"]
+    boot = json.loads((node.pod / "work" / "app1" / "boot.pid").read_text())["pid"]
     agent = int((node.pod / "agent" / "agent.pid").read_text())
     os.kill(shim.pid, signal.SIGKILL)
     for container_id in ("app1", node.sandbox_id):

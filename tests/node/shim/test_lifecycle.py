@@ -156,7 +156,7 @@ def test_a_container_does_not_outlive_its_boot_program(node):
     request = node.workload("app1", "sleep 1000")
     shim.call("Create", **request)
     shim.call("Start", id="app1")
-    os.kill(json.loads(Path(request["bundle"], "boot.pid").read_text())["pid"], signal.SIGKILL)
+    os.kill(json.loads((node.pod / "work" / "app1" / "boot.pid").read_text())["pid"], signal.SIGKILL)
     assert shim.call("Wait", id="app1")["exit_status"] == 137
     shim.call("Delete", id="app1")
 

@@ -240,15 +240,18 @@ def test_a_noted_process_is_ended(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
     boot_record.write(str(tmp_path / "boot.pid"), child.pid)
     started = time.monotonic()
-    boot_record.end(str(tmp_path / "boot.pid"))
+    boot_record.end([str(tmp_path / "boot.pid")])
     assert child.wait(5) == -signal.SIGKILL
     assert time.monotonic() - started < 5
 
 
-def test_a_reused_pid_is_left_alone(tmp_path):
+@pytest.mark.parametrize("change", [{"start_time": 1}, {"machine_boot": "another"}])
+def test_a_reused_pid_is_left_alone(tmp_path, change):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-    (tmp_path / "boot.pid").write_text(json.dumps({"pid": child.pid, "start_time": 1}))
-    boot_record.end(str(tmp_path / "boot.pid"))
+    note = tmp_path / "boot.pid"
+    boot_record.write(str(note), child.pid)
+    note.write_text(json.dumps(json.loads(note.read_text()) | change))
+    boot_record.end([str(note)])
     assert child.poll() is None
     child.kill()
     child.wait()
@@ -257,4 +260,4 @@ def test_a_reused_pid_is_left_alone(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}'])
 def test_a_damaged_note_ends_nothing(tmp_path, text):
     (tmp_path / "boot.pid").write_text(text)
-    boot_record.end(str(tmp_path / "boot.pid"))
+    boot_record.end([str(tmp_path / "boot.pid"), str(tmp_path / "absent")])

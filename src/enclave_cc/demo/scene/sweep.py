@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.demo.scene.control_group import ControlGroup
-from enclave_cc.demo.scene.mounts import mounts_below, unmount_below
 from enclave_cc.demo.scene.paths import SCENES, ScenePaths
+from enclave_cc.node.shim.mounts import detach_below, mounts_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def leftovers(paths: ScenePaths) -> Leftovers:
     trusted = ControlGroup(paths.cgroup).trusted
     return Leftovers(
         processes=tuple(_described(pid) for pid in processes_of(paths) if not trusted.holds(_directory(pid))),
-        mounts=mounts_below(paths.root),
+        mounts=tuple(mounts_below(os.fspath(paths.root))),
         control_groups=tuple(map(str, ControlGroup(paths.cgroup).pod_directories())),
         directories=tuple(str(entry) for parent in _pod_parents(paths) for entry in _entries(parent)),
     )
@@ -91,7 +91,7 @@ def leftovers(paths: ScenePaths) -> Leftovers:
 def remove_scene(paths: ScenePaths) -> None:
     """Kill, unmount and delete everything of a scene; safe to repeat."""
     _kill_all(paths)
-    unmount_below(paths.root)
+    detach_below(os.fspath(paths.root))
     _remove_shim_sockets(paths)
     ControlGroup(paths.cgroup).remove()
     shutil.rmtree(paths.root, ignore_errors=True)

@@ -16,6 +16,7 @@ from enclave_cc.node.daemon.snapshot_policy import SnapshotPolicy
 from enclave_cc.node.daemon.snapshot_store import SnapshotStore
 from enclave_cc.node.daemon.snapshots_service import SnapshotsService
 from enclave_cc.node.daemon.snapshotter import Snapshotter
+from enclave_cc.node.daemon.sweep import sweep
 from enclave_cc.transport.blobs.directory import BlobDirectory
 from enclave_cc.transport.patience.deadline import Patience
 from enclave_cc.transport.ttrpc_server import TtrpcServer
@@ -51,6 +52,8 @@ class NodeDaemon:
         config = self._config
         for directory in (config.snapshot_root, config.snapshot_socket.parent, config.node_socket.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Pods may start meanwhile, and nobody needs to wait for what dead ones left.
+        threading.Thread(target=sweep, args=(config,), name="sweep", daemon=True).start()
         stopping = threading.Event()
         registries = NodeRegistries(config, Patience(cancelled=stopping))
         parts.callback(registries.close)

@@ -50,6 +50,16 @@ def listen(path: str) -> socket | None:
     return listener
 
 
+def remove_dead(path: str) -> None:
+    """Remove a socket of ours behind which no shim is left; one that is gone already is no error."""
+    if not path.startswith(f"{DIRECTORY}/") or "/" in path.removeprefix(f"{DIRECTORY}/") or _answers(path):
+        return
+    try:
+        posix.unlink(path)
+    except OSError:
+        return
+
+
 def _make_directory() -> None:
     for path, mode in ((DIRECTORY.rpartition("/")[0], 0o711), (DIRECTORY, 0o700)):
         try:

@@ -31,14 +31,17 @@ def remove_tree(path: str) -> None:
     """
     Remove a tree as far as possible; what is absent counts as removed, links are not followed.
 
-    An agent may nest directories deeper than calls can be nested.
+    What is mounted inside from another file system is left alone. An agent may nest directories deeper than
+    calls can be nested.
     """
     directories = [path]
+    device = _device(path)
     # The list grows while it is walked.
     for directory in directories:
         for entry in _entries(directory):
             if entry.is_dir(follow_symlinks=False):
-                directories.append(entry.path)
+                if _device(entry.path) == device:
+                    directories.append(entry.path)
             else:
                 _quietly(os.unlink, entry.path)
     for directory in reversed(directories):
@@ -50,6 +53,13 @@ def _entries(directory: str) -> list[os.DirEntry[str]]:
         return list(os.scandir(directory))
     except OSError:
         return []
+
+
+def _device(directory: str) -> int:
+    try:
+        return os.lstat(directory).st_dev
+    except OSError:
+        return 0
 
 
 def _quietly(remove: Callable[[str], None], path: str) -> None:

@@ -68,6 +68,7 @@ class EnclaveContainer(Container):
         self._sandbox = sandbox
         self._boot: Boot | None = None
         self._work = sandbox.pod.work(self.id)
+        self._sealed_image = ""
         self._stopping = False
         self._prepared = False
         self._doomed = False
@@ -75,9 +76,9 @@ class EnclaveContainer(Container):
     async def create(self) -> None:
         """Resolve, prepare, launch, boot; whatever fails, nothing of it stays."""
         try:
-            sealed_image = await self._prepare()
+            self._sealed_image = await self._prepare()
             with self.context.reaper.expecting():
-                self.init.adopt(await self._boot_up(sealed_image))
+                self.init.adopt(await self._boot_up(self._sealed_image))
             if self._doomed:
                 self._kill()
         except Exception:
@@ -96,6 +97,9 @@ class EnclaveContainer(Container):
                 )
             except Failure as failure:
                 log("discard-failed", container=self.id, error=failure.message)
+        if self._sealed_image:
+            # The agent has done so already, unless it has ended or does not answer.
+            remove_tree(self._sealed_image)
         remove_tree(self._work)
 
     async def authorize_exec(self, process: bytes) -> bytes:
@@ -147,7 +151,7 @@ class EnclaveContainer(Container):
     async def _run_boot(self, sealed_image: str, streams: Sequence[int], console: str) -> int:
         try:
             boot = self._boot = Boot(
-                self.context, streams, f"{self.bundle}/{boot_record.NAME}", self._boot_event
+                self.context, streams, f"{self._work}/{boot_record.NAME}", self._boot_event
             )
         except (InvalidBundle, OSError) as error:
             log("boot-start-failed", container=self.id, error=str(error))

@@ -46,7 +46,7 @@ class Sandbox(Container):
         except RefusedInitdata as refused:
             raise refusal(refused.reason, self.request_id) from refused
         try:
-            self.pod.make(annotations, self.initdata)
+            self.pod.make(annotations, self.initdata, namespace=self.context.namespace, bundle=self.bundle)
             agent = self.context.reactor.spawn(self.agent.start(self._spec, self.initdata, self.request_id))
             # Both are awaited before either may raise: neither may still run when the other is undone.
             await both(self.context.reactor.spawn(self._create_pause()), agent)

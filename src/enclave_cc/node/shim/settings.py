@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from enclave_cc.node.config import NodeConfig
+
 _MAX_BYTES: Final = 1 << 16
 
 
@@ -55,6 +57,11 @@ class Settings:
             if not isinstance(value, str) or not value.startswith("/"):
                 raise InvalidSettings(f"{path}: {name} is not an absolute path")
         return cls(document)
+
+    @classmethod
+    def of(cls, config: NodeConfig) -> Settings:
+        """Take the shim's part of what the daemon has read."""
+        return cls({name: str(getattr(config, name)) for name in cls.__slots__})
 
     def containers_root(self, namespace: str) -> str:
         """Return runc's root for pods' containers."""
