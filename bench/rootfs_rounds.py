@@ -74,8 +74,8 @@ _READS: Final = (
     _Read("find", reads.find),
     _Read(TAR, reads.tar),
     _Read("sequential read", reads.sequential),
-    _Read("random 4 KiB", reads.random_dense, unit="us", on_cold_disk=False),
-    _Read("random 4 KiB sparse", reads.random_sparse, unit="us", on_cold_disk=False),
+    _Read("random 4 KiB", reads.random_dense, unit="us"),
+    _Read("random 4 KiB sparse", reads.random_sparse, unit="us"),
     _Read("python start", reads.python),
 )
 _PER_SECOND: Final = {"ms": 1e3, "us": 1e6}
