@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test interop-tools check bench docs tcb clean
+.PHONY: help demo test interop-tools check fuzz bench docs tcb clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -28,6 +28,9 @@ check: $(READY)  ## format, lint, types, layers
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-logo >/tmp/enclave-cc-layers.$$$$ 2>&1 || { cat /tmp/enclave-cc-layers.$$$$; rm -f /tmp/enclave-cc-layers.$$$$; exit 1; }; rm -f /tmp/enclave-cc-layers.$$$$
 	@$(BIN)/mypy
+
+fuzz: $(READY)  ## mutate inputs of the parsers, a minute each (FUZZ_ARGS="tar erofs --seconds 600"); crashes go to fuzz-crashes
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 bench: $(READY)  ## measure (one: make bench-NAME); rows to bench/results, plots to bench/plots, summary to bench/RESULTS.md
 	@$(BIN)/python -m bench $(BENCH_ARGS)
