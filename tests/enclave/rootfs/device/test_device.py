@@ -96,6 +96,20 @@ def test_files_read_as_sealed(opened):
     assert read(device, 5, 10) == WHOLE[5:15]
 
 
+def test_a_reader_says_which_chunk_it_opened_for_a_part(opened):
+    reader = opened().reader()
+    out = memoryview(bytearray(3 * CHUNK_BYTES))
+    for offset, size, expected in (
+        (5 * CHUNK_BYTES + 9, 10, 5),
+        (5 * CHUNK_BYTES, 4096, None),  # It is still open.
+        (7 * CHUNK_BYTES, 2 * CHUNK_BYTES, None),
+        (10 * CHUNK_BYTES, 2 * CHUNK_BYTES + 1, 12),
+        (len(WHOLE), 100, None),
+    ):
+        reader.read_into(offset, out[:size])
+        assert reader.opened_in_part == expected
+
+
 def damage(path, offset):
     data = bytearray(path.read_bytes())
     data[offset] ^= 1

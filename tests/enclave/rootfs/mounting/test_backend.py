@@ -15,6 +15,8 @@ from enclave_cc.formats.sealed.chunks import CHUNK_BYTES
 class Zeros:
     """What a kernel looks like that returns zeros for a chunk it could not read."""
 
+    opened_in_part = None
+
     def __init__(self):
         probe = plaintext()
         self.bytes = bytes(metadata()) + probe[:CHUNK_BYTES] + bytes(CHUNK_BYTES) + probe[2 * CHUNK_BYTES :]

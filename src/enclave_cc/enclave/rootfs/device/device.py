@@ -152,10 +152,15 @@ class VirtualDevice:
 
 
 class DeviceReader:
-    """Reads the device for one thread."""
+    """
+    Reads the device for one thread.
+
+    ``opened_in_part`` is the chunk that the last read had to open for a part of it only, or None.
+    """
 
     def __init__(self, device: VirtualDevice) -> None:
         self._device = device
+        self.opened_in_part: int | None = None
         self._scratch = memoryview(bytearray(_SCRATCH_CHUNKS * STRIDE_BYTES))
 
     def read_into(self, offset: int, out: memoryview) -> int:
@@ -165,6 +170,7 @@ class DeviceReader:
         Raise ``DeviceRefusedError`` if a chunk is not the one that was sealed; ``out`` is void then.
         """
         device = self._device
+        self.opened_in_part = None
         device.check()
         out = out[: max(0, min(len(out), device.size - offset))]
         try:
@@ -192,6 +198,7 @@ class DeviceReader:
             plaintext = memoryview(bytearray(CHUNK_BYTES))
             self._run(chunk, plaintext)
             self._device.keep(chunk, plaintext)
+            self.opened_in_part = chunk
         return plaintext
 
     def _run(self, chunk: int, out: memoryview) -> int:

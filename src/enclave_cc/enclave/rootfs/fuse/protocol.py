@@ -22,6 +22,7 @@ FOREVER_S: Final = 1 << 30
 REQUEST: Final = struct.Struct("<IIQQ16x")  # length, opcode, unique, node
 REPLY: Final = struct.Struct("<IiQ")  # length, error, unique
 READ_BODY: Final = struct.Struct("<8xQI20x")  # offset, size; of READ, READDIR and READDIRPLUS
+OPEN_REPLY: Final = struct.Struct("<QI4x")  # handle, flags
 WRITE_BODY: Final = struct.Struct("<8xQI20x")  # offset, size; the data follow
 WRITE_REPLY: Final = struct.Struct("<I4x")  # size
 FALLOCATE_BODY: Final = struct.Struct("<8xQQI4x")  # offset, size, mode
@@ -46,6 +47,7 @@ class Opcode(IntEnum):
     FORGET = 2
     GETATTR = 3
     READLINK = 5
+    OPEN = 14
     READ = 15
     WRITE = 16
     STATFS = 17
@@ -73,6 +75,13 @@ class Feature(IntFlag):
     MAX_PAGES = 1 << 22
     CACHE_SYMLINKS = 1 << 23
     NO_OPENDIR_SUPPORT = 1 << 24
+
+
+class OpenFlag(IntFlag):
+    """How the kernel treats what it opened."""
+
+    KEEP_CACHE = 1 << 1
+    NO_FLUSH = 1 << 5  # Linux 5.16; older ones ask once whether there is such a request
 
 
 class FuseError(Exception):

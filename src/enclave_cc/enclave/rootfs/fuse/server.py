@@ -58,7 +58,13 @@ _RETRY: Final = frozenset({errno.ENOENT, errno.EINTR, errno.EAGAIN})
 
 
 class Reader(Protocol):
-    """Reads for one thread."""
+    """
+    Reads for one thread.
+
+    ``opened_in_part`` is the chunk that the last read had to open for a part of it only, or None.
+    """
+
+    opened_in_part: int | None
 
     def read_into(self, offset: int, out: memoryview) -> int:
         """Fill ``out``; return how many bytes there were; raise ``DeviceRefusedError``."""

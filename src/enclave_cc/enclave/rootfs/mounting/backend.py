@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError, Stage
 from enclave_cc.enclave.rootfs.fuse.file import serve_file
+from enclave_cc.enclave.rootfs.fuse.protocol import MAX_READ_BYTES
 from enclave_cc.enclave.rootfs.fuse.tree import serve_tree
+from enclave_cc.enclave.rootfs.mounting.read_ahead import read_ahead_on_disk
 from enclave_cc.enclave.rootfs.mounting.selftest import SelfTestError, self_test
-from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag, attach_loop, mount, unmount
+from enclave_cc.enclave.rootfs.mounting.system_calls import (
+    MountFlag,
+    attach_loop,
+    mount,
+    unmount,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,6 +96,7 @@ class BackendSelector:
 def _mount_loop(image: Path, target: Path) -> None:
     device, fd = attach_loop(image)
     try:
+        read_ahead_on_disk(fd, MAX_READ_BYTES)
         mount(device, target, "erofs", MountFlag.READ_ONLY)
     finally:
         os.close(fd)
