@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench import attestation, image, rootfs, sealing, shim
+from bench import attestation, image, reuse, rootfs, sealing, shim
 from bench.needs import UnavailableHereError
 from bench.report import Result, machine_facts, summary
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BENCHMARKS: Final[dict[str, Callable[[], Result]]] = {
     "attestation": attestation.run,
     "image": image.run,
+    "reuse": reuse.run,
     "rootfs": rootfs.run,
     "sealing": sealing.run,
     "shim": shim.run,

@@ -33,26 +33,28 @@ if TYPE_CHECKING:
 _RUNS = 5
 _COPIES = 4
 _READ_BYTES = 256 << 10
-_KEY = bytes(range(32))
-_KEY_ID = "kbs:///bench/keys/image"
-_REFERENCE = Reference.parse("registry.example/bench/image:v1")
+BENCH_KEY = bytes(range(32))
+BENCH_KEY_ID = "kbs:///bench/keys/image"
+BENCH_REFERENCE = Reference.parse("registry.example/bench/image:v1")
 
 
-class _Layout:
+class LayoutSource:
     """Blobs of a layout as the agent's source, and the one key as its resources."""
 
     def __init__(self, layout: ImageLayout) -> None:
         self._layout = layout
 
     def open(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
+        """Stream a blob."""
         del reference
         with self._layout.open_blob(descriptor.digest) as blob:
             while chunk := blob.read(_READ_BYTES):
                 yield chunk
 
     def get(self, uri: str) -> bytes:
+        """Return the key."""
         del uri
-        return _KEY
+        return BENCH_KEY
 
 
 def run() -> Result:
@@ -79,7 +81,7 @@ def run() -> Result:
     return Result("sealing", rows, goals, "One gzip layer, encrypted; blobs from the page cache.")
 
 
-def _image(directory: Path) -> tuple[Path, Layer, _Layout]:
+def _image(directory: Path) -> tuple[Path, Layer, LayoutSource]:
     builder = LayerBuilder()
     library = Path(sysconfig.get_path("stdlib"))
     for path in sorted(library.glob("*.py")):
@@ -92,7 +94,9 @@ def _image(directory: Path) -> tuple[Path, Layer, _Layout]:
     described = build_image(layout, [LayerInput(builder)], ProcessDescription())
     plain = layout.read_manifest(described)
     encrypted = ImageLayout.create(directory / "encrypted")
-    manifest = encrypted.read_manifest(encrypt_image(layout, encrypted, [BrokerKey(Secret(_KEY), _KEY_ID)]))
+    manifest = encrypted.read_manifest(
+        encrypt_image(layout, encrypted, [BrokerKey(Secret(BENCH_KEY), BENCH_KEY_ID)])
+    )
     if not isinstance(plain, Manifest) or not isinstance(manifest, Manifest):
         raise TypeError("the builder made no manifest")
     blob = directory / "layer.gz"
@@ -100,11 +104,13 @@ def _image(directory: Path) -> tuple[Path, Layer, _Layout]:
         shutil.copyfileobj(stream, file)
     config = ImageConfig.parse(encrypted.read_document(manifest.config.digest))
     descriptor = manifest.layers[0]
-    layer = Layer(_REFERENCE, descriptor, LayerMediaType.parse(descriptor.media_type), config.diff_ids[0])
-    return blob, layer, _Layout(encrypted)
+    layer = Layer(
+        BENCH_REFERENCE, descriptor, LayerMediaType.parse(descriptor.media_type), config.diff_ids[0]
+    )
+    return blob, layer, LayoutSource(encrypted)
 
 
-def _seal(layer: Layer, source: _Layout, target: Path) -> None:
+def _seal(layer: Layer, source: LayoutSource, target: Path) -> None:
     writer = SealedImageWriter(target, fdk=Secret.random(), binding=Binding("pod", "container", "image"))
     writer.add_layer(open_layer(layer, source=source, keys=KeyRing(source)))
     writer.finish()

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import hmac
-import os
-from typing import Self, final
+from typing import Final, Self, final
+
+from enclave_cc.core.secret_memory import secret_memory
+
+_NOTHING: Final = memoryview(bytearray())
 
 
 @final
 class Secret:
     """
-    Bytes in a buffer of their own, whose every rendering says only how long they are.
+    Bytes in memory of their own, whose every rendering says only how long they are.
 
-    ``reveal()`` is easy to grep for. ``wipe()`` overwrites the buffer; copies that a primitive
-    made meanwhile are its own affair.
+    ``reveal()`` is easy to grep for. ``wipe()`` overwrites the bytes; copies that a primitive made meanwhile
+    are its own affair.
     """
 
     __slots__ = ("_value",)
 
     def __init__(self, value: bytes | bytearray | memoryview) -> None:
-        self._value = bytearray(value)
+        """Copy ``value``, which stays the caller's to wipe; see ``absorb``."""
+        self._value = secret_memory().take(len(value))
+        self._value[:] = value
+
+    @classmethod
+    def absorb(cls, buffer: bytearray | memoryview) -> Self:
+        """Take over the bytes of a buffer, and overwrite them there."""
+        secret = cls(buffer)
+        buffer[:] = bytes(len(buffer))
+        return secret
 
     @classmethod
     def random(cls, size_bytes: int = 32) -> Self:
-        """Make a fresh key from the system's random source."""
-        return cls(os.urandom(size_bytes))
+        """Make a fresh key from the system's random source, which writes straight into our memory."""
+        secret = cls(bytes(size_bytes))
+        secret_memory().fill_randomly(secret._value)
+        return secret
 
     def reveal(self) -> memoryview:
         """Hand out a read-only view; call this next to the primitive that needs it."""
         if not self._value:
             raise ValueError("the secret was wiped")
-        return memoryview(self._value).toreadonly()
+        return self._value.toreadonly()
 
     def wipe(self) -> None:
-        """Overwrite the buffer with zeros and forget its length; views handed out see zeros."""
-        for index in range(len(self._value)):
-            self._value[index] = 0
-        self._value = bytearray()
+        """Overwrite the bytes with zeros and forget their length; views handed out see zeros."""
+        self._value[:] = bytes(len(self._value))
+        self._value = _NOTHING
 
     def __len__(self) -> int:
         return len(self._value)

@@ -166,6 +166,25 @@ def test_the_deadline_ends_layers_that_hang(tmp_path):
     assert world.nothing_left()
 
 
+def test_a_peer_that_is_gone_when_the_time_is_over_ran_out_of_time(tmp_path):
+    world = World(tmp_path, [tar(1)])
+    world.hang(0)
+    in_time = [60.0]
+
+    def gone():
+        assert world.reached.wait(10)
+        in_time[0] = 200.0
+        world.interrupted.set()
+
+    deadline = Deadline(100.0, clock=lambda: in_time[0])
+    waiter = threading.Thread(target=gone)
+    waiter.start()
+    with pytest.raises(UnavailableError) as caught:
+        world.seal(patience=Patience(deadline))
+    waiter.join()
+    assert caught.value.code == "deadline-exceeded"
+
+
 @pytest.mark.parametrize("spool_bytes", [10, 10_000_000])
 def test_a_cancellation_ends_layers_that_hang(tmp_path, spool_bytes):
     world = World(tmp_path, [tar(number) for number in range(3)])

@@ -13,9 +13,9 @@ import os
 import threading
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from enclave_cc.core.errors import RefusedError
+from enclave_cc.core.errors import RefusedError, UnavailableError
 from enclave_cc.enclave.agent.layer_identity import KeyInHand
 from enclave_cc.enclave.rootfs.sealing.layer_store import LayerStore, StoredLayer
 from enclave_cc.enclave.rootfs.sealing.merge import GivenUpError
@@ -124,7 +124,16 @@ class _Team:
                 member.join(_LOOK_S)
                 self._look()
         if self._failure is not None:
-            raise self._failure
+            self._raise(self._failure)
+
+    def _raise(self, failure: BaseException) -> NoReturn:
+        """Raise the failure, or that the time is over where that is why a peer seemed to be gone."""
+        if isinstance(failure, UnavailableError) and failure.code == "registry-unavailable":
+            try:
+                Patience(self._work.patience.deadline).require()
+            except UnavailableError as late:
+                raise late from failure
+        raise failure
 
     def _look(self) -> None:
         try:

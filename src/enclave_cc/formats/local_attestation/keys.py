@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from enclave_cc.core.secret import Secret
+from enclave_cc.core.secret_memory import overwrite
 from enclave_cc.formats.framing import lp
 from enclave_cc.formats.local_attestation.port import refused
 
@@ -82,7 +83,11 @@ def agree(private: X25519PrivateKey, peer_share: bytes, transcript: bytes) -> Se
         shared = private.exchange(X25519PublicKey.from_public_bytes(peer_share))
     except ValueError as error:
         raise refused("share: a low-order point") from error
-    return Secret(hmac.digest(transcript, shared, hashlib.sha256))
+    extracted = hmac.digest(transcript, shared, hashlib.sha256)
+    secret = Secret(extracted)
+    overwrite(shared)
+    overwrite(extracted)
+    return secret
 
 
 def boxes(secret: Secret, stage: bytes, transcript: bytes) -> Boxes:
@@ -94,8 +99,7 @@ def _box(secret: Secret, stage: bytes, sender: bytes, transcript: bytes) -> Box:
     buffer = bytearray(_KEY_BYTES + _NONCE_BYTES)
     info = lp(b"enclave-cc local attestation 3 key", stage, sender, transcript)
     HKDFExpand(hashes.SHA256(), len(buffer), info).derive_into(secret.reveal(), buffer)
-    key = Secret(buffer[:_KEY_BYTES])
+    key = Secret.absorb(memoryview(buffer)[:_KEY_BYTES])
     box = Box(key, bytes(buffer[_KEY_BYTES:]), transcript)
     key.wipe()
-    buffer[:] = bytes(len(buffer))
     return box

@@ -25,22 +25,28 @@ class Release:
 
     def pack(self) -> bytearray:
         """Join the parts (as `lp` does) in a buffer that the caller wipes."""
-        buffer = bytearray()
-        for part in (self.fdk.reveal(), self.manifest_sha256, self.launch):
-            buffer += len(part).to_bytes(_LENGTH_BYTES, "big")
-            buffer += part
+        parts = (self.fdk.reveal(), memoryview(self.manifest_sha256), memoryview(self.launch))
+        # Its full size at once: a buffer that grows leaves copies behind.
+        buffer = bytearray(sum(_LENGTH_BYTES + len(part) for part in parts))
+        offset = 0
+        for part in parts:
+            start = offset + _LENGTH_BYTES
+            buffer[offset:start] = len(part).to_bytes(_LENGTH_BYTES, "big")
+            offset = start + len(part)
+            buffer[start:offset] = part
         return buffer
 
     @classmethod
     def take(cls, buffer: bytearray) -> Release:
         """Read what `pack` wrote and wipe `buffer`; no immutable copy of the key is made."""
         view = memoryview(buffer)
-        parts = _split(view)
-        if len(parts) != _PARTS:
-            raise refused("release: not three parts")
-        release = cls(Secret(parts[0]), bytes(parts[1]), bytes(parts[2]))
-        view[:] = bytes(len(view))
-        return release
+        try:
+            parts = _split(view)
+            if len(parts) != _PARTS:
+                raise refused("release: not three parts")
+            return cls(Secret(parts[0]), bytes(parts[1]), bytes(parts[2]))
+        finally:
+            view[:] = bytes(len(view))
 
 
 def _split(view: memoryview) -> Sequence[memoryview]:

@@ -89,9 +89,12 @@ def seal_manifest(manifest: Manifest, *, fdk: Secret, binding: Binding, nonce: b
     """Seal a manifest; ``nonce`` is fresh and random, and the FDK seals one manifest only."""
     members = [{"name": blob.name, "chunks": blob.chunks} for blob in manifest.blobs]
     text = strict_json.canonical({"chunk_bytes": CHUNK_BYTES, "blobs": members})
-    body = bytearray(len(text).to_bytes(_LENGTH_BYTES, "big") + text)
-    for blob in manifest.blobs:
-        body += blob.key.reveal()
+    # Its full size at once: a buffer that grows leaves copies behind.
+    body = bytearray(_LENGTH_BYTES + len(text) + KEY_BYTES * len(manifest.blobs))
+    keys = _LENGTH_BYTES + len(text)
+    body[:keys] = len(text).to_bytes(_LENGTH_BYTES, "big") + text
+    for index, blob in enumerate(manifest.blobs):
+        body[keys + index * KEY_BYTES : keys + (index + 1) * KEY_BYTES] = blob.key.reveal()
     sealed = bytearray(len(body) + TAG_BYTES)
     cipher = _cipher(fdk)
     cipher.encrypt_into(nonce, body, binding.associated_data(), sealed)
