@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from enclave_cc.enclave.agent.started import StartedContainers
 from enclave_cc.formats.launch import LaunchConfiguration
 from enclave_cc.formats.messages.agent import AGENT_SERVICE
 from enclave_cc.formats.protobuf import decode, encode
+from enclave_cc.formats.rootfs_options import RootfsOptions, Writable
 
 LAUNCH = LaunchConfiguration(("/bin/x",), (), "/", "", "sha256:aa")
 
@@ -89,6 +91,36 @@ def test_the_status_tells_how_far_a_preparation_is(reports):
     schema = AGENT_SERVICE.methods["Status"].response
     assert decode(schema, encode(schema, status)) == status
     assert agent.status({}, None)["preparations"] == []
+
+
+def test_the_status_tells_where_a_container_keeps_what_it_writes(reports):
+    rootfs = RootfsOptions(Writable.SCRATCH, 64 << 20, decrypt_to_memory=True)
+    launch = replace(LAUNCH, rootfs=rootfs)
+    agent = service(reports, lambda *_: Prepared("sha256:aa", "directory", "key", launch))
+    agent.prepare(request(), None)
+    status = agent.status({}, None)
+    assert status["containers"] == [
+        {
+            "container_id": "c1",
+            "rootfs_writable": "scratch",
+            "rootfs_writable_bytes": 64 << 20,
+            "rootfs_decrypt_to_memory": True,
+        }
+    ]
+    schema = AGENT_SERVICE.methods["Status"].response
+    assert decode(schema, encode(schema, status)) == status
+    agent.discard({"container_id": "c1"}, None)
+    assert agent.status({}, None)["containers"] == []
+
+
+def test_a_container_that_was_refused_is_none(reports):
+    def pipeline(*_):
+        raise RefusedError("signature-missing", "x", stage=Stage.VERIFY)
+
+    agent = service(reports, pipeline)
+    with pytest.raises(RefusedError):
+        agent.prepare(request(), None)
+    assert agent.status({}, None)["containers"] == []
 
 
 def test_what_the_pipeline_refused_it_reported_itself(reports):

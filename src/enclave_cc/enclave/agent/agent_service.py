@@ -77,7 +77,7 @@ class AgentService:
         return {}
 
     def status(self, _: dict[str, Any], __: CallContext) -> dict[str, Any]:
-        """Say who is here, and how far the preparations under way are."""
+        """Say who is here, how far the preparations under way are, and how the others' roots are served."""
         return {
             "state": "serving",
             "pod_uid": self._pod_uid,
@@ -93,5 +93,14 @@ class AgentService:
                     "reused_layers": seen.reused_layers,
                 }
                 for container_id, seen in self._preparations.under_way().items()
+            ],
+            "containers": [
+                {
+                    "container_id": container_id,
+                    "rootfs_writable": str(launch.rootfs.writable),
+                    "rootfs_writable_bytes": launch.rootfs.writable_bytes,
+                    "rootfs_decrypt_to_memory": launch.rootfs.decrypt_to_memory,
+                }
+                for container_id, launch in self._preparations.launches().items()
             ],
         }

@@ -128,6 +128,12 @@ class Preparations:
             jobs = tuple(self._jobs.items())
         return {name: job.course.progress.snapshot() for name, job in jobs if not job.result.done()}
 
+    def launches(self) -> dict[str, LaunchConfiguration]:
+        """Say how the containers may start that are prepared, by container."""
+        with self._lock:
+            jobs = tuple(self._jobs.items())
+        return {name: job.result.result().launch for name, job in jobs if _succeeded(job)}
+
     def close(self) -> None:
         """Discard everything; return when the threads have ended, or did not within a bound."""
         with self._lock:
@@ -189,6 +195,10 @@ class Preparations:
         with self._lock:
             if self._jobs.get(job.request.container_id) is job:
                 del self._jobs[job.request.container_id]
+
+
+def _succeeded(job: _Job) -> bool:
+    return not job.discarded and job.result.done() and job.result.exception() is None
 
 
 def _already_prepared(expected: str, actual: str) -> RefusedError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enclave_cc.formats.messages.service import Method, Service
-from enclave_cc.formats.protobuf import BYTES, EMPTY, STRING, UINT, Repeated, Schema
+from enclave_cc.formats.protobuf import BOOL, BYTES, EMPTY, STRING, UINT, Repeated, Schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,17 @@ _PREPARATION: Final = Schema(
         5: ("arrived_bytes", UINT),
         6: ("total_bytes", UINT),
         7: ("reused_layers", UINT),
+    },
+)
+
+# How the root file system of a prepared container is served: the pod's wish, as the policy allowed it.
+_CONTAINER: Final = Schema(
+    "Container",
+    {
+        1: ("container_id", STRING),
+        2: ("rootfs_writable", STRING),
+        3: ("rootfs_writable_bytes", UINT),
+        4: ("rootfs_decrypt_to_memory", BOOL),
     },
 )
 
@@ -74,6 +85,7 @@ AGENT_SERVICE: Final = Service(
                     2: ("pod_uid", STRING),
                     3: ("tee", STRING),
                     4: ("preparations", Repeated(_PREPARATION)),
+                    5: ("containers", Repeated(_CONTAINER)),
                 },
             ),
         ),
