@@ -179,6 +179,9 @@ signature_policy = "kbs:///default/policy/image"
 require_encrypted = true
 insecure_http_registries = ["{host}"]
 decryption_keys = ["{OWNER_KEY}"]
+[rootfs]
+# Tests damage what they were given, and others must not meet it.
+share_layers = false
 [workload]
 {workload}
 '''
