@@ -53,14 +53,14 @@ class BlockFile(Protocol):
         """Give the room back; what is read there means nothing from then on. Raise OSError if it cannot."""
 
 
-class Poisonable(Protocol):
-    """The root file system as a whole, of which the scratch is a part."""
+class Guard(Protocol):
+    """What is refused as a whole once a block was."""
 
     def check(self) -> None:
         """Raise ``DeviceRefusedError`` once something was refused."""
 
-    def poison(self, reason: str, *, expected: str) -> None:
-        """Return nothing from now on, and tell the owner, the first time."""
+    def poison(self, reason: str) -> None:
+        """Return nothing from now on, and tell whoever must know, the first time."""
 
 
 class BlocksLostError(Exception):
@@ -70,10 +70,10 @@ class BlocksLostError(Exception):
 class ScratchStore:
     """Blocks below ``size``; each thread works through a session of its own."""
 
-    def __init__(self, file: BlockFile, blocks: int, rootfs: Poisonable) -> None:
+    def __init__(self, file: BlockFile, blocks: int, guard: Guard) -> None:
         self.size = blocks * BLOCK_BYTES
         self.file = file
-        self.rootfs = rootfs
+        self.guard = guard
         self.table = BlockTable(blocks)
         self.ranges = RangeLock()
         self.retired = False
@@ -98,7 +98,7 @@ class ScratchStore:
 
     def forget(self, offset: int, size: int) -> None:
         """Read as zeros from now on; the host gets its room back if it cares."""
-        self.rootfs.check()
+        self.guard.check()
         blocks = _blocks(offset, size, self.size)
         with self.ranges.hold(blocks, exclusive=True):
             self.table.forget(blocks)
@@ -133,22 +133,22 @@ class ScratchSession:
         is none; ``out`` is void then.
         """
         store = self._store
-        store.rootfs.check()
+        store.guard.check()
         out = out[: max(0, min(len(out), store.size - offset, MAX_TRANSFER_BYTES))]
         blocks = _blocks(offset, len(out), store.size)
         try:
             with store.ranges.hold(blocks, exclusive=False):
                 self._open(blocks, store.table.get(blocks), out)
         except (_RefusedError, OSError) as error:
-            store.rootfs.poison(f"scratch: {error}", expected=EXPECTED)
+            store.guard.poison(str(error))
             raise DeviceRefusedError from error
-        store.rootfs.check()
+        store.guard.check()
         return len(out)
 
     def write(self, offset: int, data: Octets) -> None:
         """Seal and store whole blocks; raise OSError if the host's disk does not take them."""
         store = self._store
-        store.rootfs.check()
+        store.guard.check()
         blocks = _blocks(offset, len(data), store.size)
         if len(data) > MAX_TRANSFER_BYTES:
             raise ValueError("more than fits into one transfer")

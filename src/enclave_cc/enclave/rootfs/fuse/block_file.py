@@ -26,15 +26,13 @@ from enclave_cc.enclave.rootfs.fuse.protocol import (
     FuseError,
     Opcode,
 )
-from enclave_cc.enclave.rootfs.fuse.server import FuseKind, FuseMount
+from enclave_cc.enclave.rootfs.fuse.server import FuseKind
 from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from enclave_cc.enclave.rootfs.device.scratch_store import ScratchStore
 
-_KIND: Final = FuseKind(
+BLOCK_FILE: Final = FuseKind(
     "sealed-scratch",
     stat.S_IFREG,
     Feature.ASYNC_DIO,
@@ -102,11 +100,6 @@ class BlockFileOperations:
             raise FuseError(errno.EOPNOTSUPP)
         self._store.forget(offset, size)
         return 0
-
-
-def serve_blocks(store: ScratchStore, mountpoint: Path) -> FuseMount:
-    """Mount a store onto an existing regular file; raise OSError."""
-    return FuseMount(_KIND, lambda: BlockFileOperations(store), mountpoint)
 
 
 def _copy(answer: bytes, out: memoryview) -> int:

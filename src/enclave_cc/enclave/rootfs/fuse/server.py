@@ -119,18 +119,15 @@ class FuseMount:
 
     def __init__(self, kind: FuseKind, operations: Callable[[], Operations], mountpoint: Path) -> None:
         """Mount onto an existing file or directory; raise OSError, or what ``operations`` raises."""
-        self._kind = kind
         self._mountpoint = mountpoint
-        sessions = [operations() for _ in range(kind.threads)]
-        self._fds = [os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)]
-        self._threads: list[threading.Thread] = []
+        self._serving = FuseServing(kind, operations, os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
         try:
-            self._mount()
+            mount_fuse(kind, self._serving.fd, mountpoint)
         except OSError:
-            os.close(self._fds[0])
+            self._serving.close()
             raise
         try:
-            self._start(sessions)
+            self._serving.start()
             # The number under which the kernel lists this connection.
             self._connection = os.minor(mountpoint.stat().st_dev)
         except OSError:
@@ -140,40 +137,63 @@ class FuseMount:
     def close(self) -> None:
         """Unmount and stop serving, even if the mount is still in use."""
         # Another mount namespace may hold a copy, so even a clean unmount need not be the end.
-        if not unmount(self._mountpoint) or not self._join():
+        if not unmount(self._mountpoint) or not self._serving.join():
             abort_fuse(self._connection, self._mountpoint.with_name(f"{self._mountpoint.name}.control"))
-        if self._join():
-            while self._fds:
-                os.close(self._fds.pop())
+        if self._serving.join():
+            self._serving.close()
 
-    def _mount(self) -> None:
-        kind = self._kind
-        options = f"fd={self._fds[0]},rootmode={kind.root_type:o},user_id=0,group_id=0"
-        options += f",max_read={MAX_READ_BYTES}{kind.options}"
-        flags = MountFlag.NO_SUID | MountFlag.NO_DEVICES | kind.flags
-        if not kind.writable:
-            flags |= MountFlag.READ_ONLY
-        mount(kind.name, self._mountpoint, f"fuse.{kind.name}", flags, options)
 
-    def _start(self, sessions: list[Operations]) -> None:
+def mount_fuse(kind: FuseKind, fd: int, mountpoint: Path) -> None:
+    """Mount onto an existing file or directory, for whoever serves ``fd``; raise OSError."""
+    options = f"fd={fd},rootmode={kind.root_type:o},user_id=0,group_id=0"
+    options += f",max_read={MAX_READ_BYTES}{kind.options}"
+    flags = MountFlag.NO_SUID | MountFlag.NO_DEVICES | kind.flags
+    if not kind.writable:
+        flags |= MountFlag.READ_ONLY
+    mount(kind.name, mountpoint, f"fuse.{kind.name}", flags, options)
+
+
+class FuseServing:
+    """The threads that answer what the kernel asks on ``fd``, which belongs to this object."""
+
+    def __init__(self, kind: FuseKind, operations: Callable[[], Operations], fd: int) -> None:
+        """Prepare the answers; raise what ``operations`` raises."""
+        self._kind = kind
+        self.fd = fd
+        self._fds = [fd]
+        self._threads: list[threading.Thread] = []
+        try:
+            self._sessions = [operations() for _ in range(kind.threads)]
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def start(self) -> None:
         """Answer INIT first: only then can the kernel give each thread a channel of its own."""
-        channels = [_Channel(self._fds[0], self._kind, sessions[0])]
+        channels = [_Channel(self.fd, self._kind, self._sessions[0])]
         channels[0].serve_one()
-        for session in sessions[1:]:
+        for session in self._sessions[1:]:
             clone = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
             self._fds.append(clone)
-            fcntl.ioctl(clone, _CLONE, struct.pack("<I", self._fds[0]))
+            fcntl.ioctl(clone, _CLONE, struct.pack("<I", self.fd))
             channels.append(_Channel(clone, self._kind, session))
         for number, channel in enumerate(channels):
-            thread = threading.Thread(target=channel.serve, name=f"sealed-image-{number}", daemon=True)
+            name = f"{self._kind.name}-{number}"
+            thread = threading.Thread(target=channel.serve, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
-    def _join(self) -> bool:
+    def join(self) -> bool:
+        """Wait a moment for the threads to end, which they do after the mount; tell whether they have."""
         deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def close(self) -> None:
+        """Hang up; what is still mounted fails from now on."""
+        while self._fds:
+            os.close(self._fds.pop())
 
 
 class _Channel:

@@ -17,7 +17,7 @@ from enclave_cc.enclave.rootfs.device.device import VirtualDevice
 from enclave_cc.enclave.rootfs.mounting.backend import Backend, BackendSelector
 from enclave_cc.enclave.rootfs.mounting.overlay import make_directory
 from enclave_cc.enclave.rootfs.mounting.released_manifest import read_released_manifest
-from enclave_cc.enclave.rootfs.mounting.writable.layer import mount_writable
+from enclave_cc.enclave.rootfs.mounting.writable.layer import WritableLayer
 from enclave_cc.formats.rootfs_options import DEFAULT_OPTIONS
 from enclave_cc.formats.sealed.manifest import Binding
 
@@ -63,8 +63,9 @@ class MountedRootfs:
         ``RefusedError`` if the image is not the one that was released, ``UnavailableError`` if the
         kernel does not let us mount. The caller's mount namespace must be private.
         """
-        manifest = read_released_manifest(directory, fdk, manifest_sha256, binding)
         with ExitStack() as cleanup:
+            writable = WritableLayer.prepare(work, options, cleanup)
+            manifest = read_released_manifest(directory, fdk, manifest_sha256, binding)
             try:
                 device = VirtualDevice.of_directory(directory, manifest, on_poison=on_poison)
             finally:
@@ -75,7 +76,7 @@ class MountedRootfs:
                 lower = work / "lower"
                 make_directory(lower, cleanup)
                 backend.mount(device, lower, work / "image", cleanup)
-                mount_writable(lower, mountpoint, work=work, options=options, rootfs=device, cleanup=cleanup)
+                writable.mount(lower, mountpoint, device, cleanup)
             return cls(mountpoint, backend, cleanup.pop_all())
 
     def close(self) -> None:

@@ -33,6 +33,8 @@ _WRITABLE_LOOP_BLOCK: Final = 4096
 _FALLOC_KEEP_SIZE: Final = 1
 _FALLOC_PUNCH_HOLE: Final = 2
 _PR_SET_IO_FLUSHER: Final = 57
+_NEW_MOUNTS: Final = 0x20000
+_PRIVATE: Final = (1 << 14) | (1 << 18)
 _LOCK_CURRENT: Final = 1
 _LOCK_FUTURE: Final = 2
 # Only what is in memory: an address space has much in it that is never touched.
@@ -125,6 +127,14 @@ def become_io_flusher() -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_IO_FLUSHER, *map(ctypes.c_ulong, (1, 0, 0, 0))) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def leave_mount_namespace() -> None:
+    """Let this process hold no mount that is made in its namespace from now on; raise OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEW_MOUNTS) != 0 or libc.mount(b"none", b"/", None, ctypes.c_ulong(_PRIVATE), None) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -16,7 +16,7 @@ from tests.enclave.rootfs.mounting.writable.test_memory import write_until_refus
 
 from enclave_cc.core.errors import EnclaveCcError, UnavailableError
 from enclave_cc.enclave.rootfs.device.host_file import HostFile
-from enclave_cc.enclave.rootfs.mounting.writable import ext4, scratch
+from enclave_cc.enclave.rootfs.mounting.writable import ext4, scratch, scratch_server
 from enclave_cc.formats.rootfs_options import RootfsOptions, Writable
 
 pytestmark = pytest.mark.root
@@ -54,14 +54,15 @@ def opened(tmp_path, seal, archive):
 
 
 def host_files(work: Path) -> list[Path]:
-    """Return the files below ``work`` that this process has open and that have no name, as paths to open."""
-    links = Path("/proc/self/fd").iterdir()
+    """Return the files below ``work`` that we and our children have open without a name, as paths to open."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     found = []
-    for link in links:
-        with contextlib.suppress(OSError):
-            text = os.readlink(link)  # noqa: PTH115
-            if text.startswith(str(work)) and text.endswith("(deleted)"):
-                found.append(link)
+    for process in ("self", *children):
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                text = os.readlink(link)  # noqa: PTH115
+                if text.startswith(str(work)) and text.endswith("(deleted)"):
+                    found.append(link)
     return found
 
 
@@ -230,12 +231,17 @@ def test_a_host_that_changes_the_scratch_is_found_out(tmp_path, opened, in_priva
 def test_a_host_without_room_makes_writes_fail_and_is_no_forger(tmp_path, opened, in_private_mounts):
     def body():
         alarm = Alarm()
+        full = tmp_path / "full"
+        write = HostFile.write
+
+        def bounded(self, offset, data):
+            if full.exists():
+                raise OSError(errno.ENOSPC, "no room")
+            write(self, offset, data)
+
+        HostFile.write = bounded
         mounted = opened(on_poison=alarm)
-
-        def no_room(self, offset, data):
-            raise OSError(errno.ENOSPC, "no room")
-
-        HostFile.write = no_room
+        full.touch()
         fd = os.open(mounted.mountpoint / "large", os.O_CREAT | os.O_RDWR)
         os.write(fd, bytes(MIB))
         with pytest.raises(OSError, match=r"No space left|Input/output"):
@@ -332,7 +338,7 @@ def test_memory_that_cannot_be_locked_gives_no_scratch(tmp_path, opened, in_priv
     def refuse():
         raise OSError(errno.EPERM, "not allowed")
 
-    monkeypatch.setattr(scratch, "lock_memory", refuse)
+    monkeypatch.setattr(scratch_server, "lock_memory", refuse)
     in_private_mounts(lambda: refusal(opened, tmp_path))
 
 
