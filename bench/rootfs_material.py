@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from isal import igzip
 
 from bench.rootfs_reads import DATA_BYTES, DATA_NAME, PYTHON
-from bench.rootfs_stores import SealedStore
+from bench.rootfs_sealed_store import SealedStore
 from enclave_cc.formats.oci.manifest import Manifest
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bench.bar_chart import Bar, Group, bar_chart
-from bench.rootfs_stores import GOCRYPTFS, NATIVE, OURS, TMPFS, TREE
+from bench.rootfs_stores import GOCRYPTFS, NATIVE, OURS, OVERLAID, TMPFS, TREE
 
 if TYPE_CHECKING:
     from bench.report import Row
 
-_SERIES: Final = (OURS, TREE, GOCRYPTFS, NATIVE, TMPFS)
+_SERIES: Final = (OURS, TREE, GOCRYPTFS, OVERLAID, NATIVE, TMPFS)
 _TITLES: Final = {
     "rootfs-warm.svg": ("Warm: read before (shorter is better)", ", warm"),
     "rootfs-cold.svg": (
@@ -27,7 +27,10 @@ def plots(rows: list[Row]) -> dict[str, str]:
     groups: dict[str, list[Group]] = {name: [] for name in _TITLES}
     for what, members in _by_measure(rows).items():
         picture = next(name for name, (_title, ending) in _TITLES.items() if what.endswith(ending))
-        bars = tuple(Bar(store, item.median, item.minimum, item.maximum) for store, item in members.items())
+        bars = tuple(
+            Bar(store, item.median, item.minimum, item.maximum)
+            for store, item in sorted(members.items(), key=lambda member: _SERIES.index(member[0]))
+        )
         name = what.removesuffix(_TITLES[picture][1])
         groups[picture].append(Group(name, next(iter(members.values())).unit, bars))
     return {name: bar_chart(_TITLES[name][0], found, _SERIES) for name, found in groups.items() if found}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.rootfs_material import Material
-    from bench.rootfs_stores import Session, Store
+    from bench.rootfs_stores import Readable, Session, Store
 
 _WARM_REPEATS: Final = 3
 
@@ -74,8 +74,8 @@ _READS: Final = (
     _Read("find", reads.find),
     _Read(TAR, reads.tar),
     _Read("sequential read", reads.sequential),
-    _Read("random 4 KiB", reads.random_dense, unit="us", on_cold_disk=False),
-    _Read("random 4 KiB sparse", reads.random_sparse, unit="us", on_cold_disk=False),
+    _Read("random 4 KiB", reads.random_dense, unit="us"),
+    _Read("random 4 KiB sparse", reads.random_sparse, unit="us"),
     _Read("python start", reads.python),
 )
 _PER_SECOND: Final = {"ms": 1e3, "us": 1e6}
@@ -85,12 +85,12 @@ class Rounds:
     """All figures, by measure and store."""
 
     def __init__(
-        self, stores: Sequence[Store], shared: Sequence[Store], material: Material, only: str = ""
+        self, stores: Sequence[Store], others: Sequence[Readable], material: Material, only: str = ""
     ) -> None:
-        """Measure ``stores``; ``shared`` read what the first of them keeps. ``only`` begins a read's name."""
+        """Measure ``stores``, and ``others``, which read what those keep. ``only`` begins a read's name."""
         self.figures: dict[Measure, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self._stores = tuple(stores)
-        self._all = (stores[0], *shared, *stores[1:])
+        self._all = (*stores, *others)
         self._material = material
         self._reads = [read for read in _READS if read.what.startswith(only)]
 
@@ -114,7 +114,7 @@ class Rounds:
                 if read.on_cold_disk and not store.in_memory:
                     self._read_disk(read, store)
 
-    def _read(self, read: _Read, store: Store) -> None:
+    def _read(self, read: _Read, store: Readable) -> None:
         with store.session() as session:
             session.mount()
             before = reads.cpu_s(session.pid) if session.pid else 0.0
@@ -128,22 +128,22 @@ class Rounds:
             if read.what == TAR:
                 self._weigh(session, store)
 
-    def _weigh(self, session: Session, store: Store) -> None:
+    def _weigh(self, session: Session, store: Readable) -> None:
         if session.pid:
             self.figures[MEMORY][store.name].append(reads.memory_mb(session.pid))
 
-    def _mount(self, measure: Measure, action: Callable[[Path], float], store: Store) -> None:
+    def _mount(self, measure: Measure, action: Callable[[Path], float], store: Readable) -> None:
         with store.session() as session:
             begun = time.perf_counter()
             session.mount()
             action(session.root)
             self._add(measure, store, time.perf_counter() - begun)
 
-    def _read_disk(self, read: _Read, store: Store) -> None:
+    def _read_disk(self, read: _Read, store: Readable) -> None:
         with store.session() as session:
             session.mount()
             reads.forget()
             self._add(Measure(read.what, State.DISK_COLD, read.unit), store, read.action(session.root))
 
-    def _add(self, measure: Measure, store: Store, taken_s: float) -> None:
+    def _add(self, measure: Measure, store: Readable, taken_s: float) -> None:
         self.figures[measure][store.name].append(taken_s * _PER_SECOND[measure.unit])

@@ -1,50 +1,62 @@
 """
-One mounted sealed image in a process of its own: `python -m bench.rootfs_server`, see bench/rootfs_stores.py.
+Boot's part around one mounted sealed image: `python -m bench.rootfs_server`, see rootfs_sealed_store.py.
 
-It loads what serves an image, says so, waits for an order on standard input, mounts, says so, and takes
-everything down when its input ends. Its memory and processor time are those of the serving alone.
+It forks the server as boot does, reads an order on standard input, lets the server try out how to mount,
+says which process that is, waits for a line, has the image mounted, says so, and takes everything down
+when its input ends.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, Backend, BackendSelector
-from enclave_cc.enclave.rootfs.mounting.rootfs import Binding, MountedRootfs
-from enclave_cc.formats.rootfs_options import RootfsOptions, Writable
+from enclave_cc.enclave.rootfs.server.process import fork_server
 
-BINDING = Binding("pod", "container", "image")
+if TYPE_CHECKING:
+    from enclave_cc.enclave.rootfs.server.client import RootfsServer
+    from enclave_cc.enclave.rootfs.server.process import ServerProcess
+
+POD, CONTAINER, IMAGE = "pod", "container", "image"
 
 
 def main() -> int:
-    """Load, wait, mount, wait, unmount."""
-    print("ready", flush=True)
-    line = sys.stdin.readline()
-    if not line:
-        return 0
-    mounted = _mount(json.loads(line))
-    print(f"mounted {mounted.backend}", flush=True)
-    sys.stdin.readline()
-    mounted.close()
+    """Fork first: what is imported by then is the server's too."""
+    return _boot(fork_server())
+
+
+def _boot(process: ServerProcess) -> int:
+    import json  # noqa: PLC0415 - the fork comes first
+    from pathlib import Path  # noqa: PLC0415 - as above
+
+    from enclave_cc.enclave.rootfs.server.client import RootfsServer  # noqa: PLC0415 - as above
+
+    order = json.loads(sys.stdin.readline())
+    server = RootfsServer(process)
+    server.prepare(Path(order["work"]), candidates=tuple(order["candidates"]))
+    print(process.pid, flush=True)
+    if sys.stdin.readline():
+        print(_open(server, order), flush=True)
+        sys.stdin.readline()
+    server.close()
     return 0
 
 
-def _mount(order: dict[str, Any]) -> MountedRootfs:
-    candidates = (Backend(order["backend"]),) if order["backend"] else PREFERENCE
-    return MountedRootfs.open(
+def _open(server: RootfsServer, order: dict[str, Any]) -> str:
+    from pathlib import Path  # noqa: PLC0415 - the fork comes first
+
+    from enclave_cc.core.secret import Secret  # noqa: PLC0415 - as above
+    from enclave_cc.formats.rootfs_options import RootfsOptions  # noqa: PLC0415 - as above
+    from enclave_cc.formats.sealed.manifest import Binding  # noqa: PLC0415 - as above
+
+    return server.open(
         Path(order["directory"]),
         fdk=Secret(bytes.fromhex(order["fdk"])),
         manifest_sha256=bytes.fromhex(order["manifest_sha256"]),
-        binding=BINDING,
+        binding=Binding(POD, CONTAINER, IMAGE),
         mountpoint=Path(order["mountpoint"]),
         work=Path(order["work"]),
-        on_poison=lambda finding: print(finding, file=sys.stderr),
-        options=RootfsOptions(writable=Writable(order["writable"]), decrypt_to_memory=order["to_memory"]),
-        selector=BackendSelector(candidates),
+        options=RootfsOptions(decrypt_to_memory=order["decrypt_to_memory"]),
     )
 
 

@@ -1,25 +1,19 @@
 """
-What keeps a root file system: our sealed image, gocryptfs, and plain directories on ext4 and in memory.
+What keeps a root file system: gocryptfs, and plain directories on ext4 and in memory; ours is beside.
 
-Each is filled from tar streams, and mounted anew for each figure that depends on what the kernel remembers.
+Each is filled from a tar stream, and mounted anew for each figure that depends on what the kernel remembers.
 Plain directories are always there; to mount them is nothing.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
-
-from bench.rootfs_server import BINDING
-from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.sealing.writer import SealedImageWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +23,8 @@ OURS: Final = "ours"
 TREE: Final = "ours without EROFS"
 GOCRYPTFS: Final = "gocryptfs"
 NATIVE: Final = "ext4"
+OVERLAID: Final = "ext4 in an overlay"
 TMPFS: Final = "tmpfs"
-_PIECE_BYTES: Final = 1 << 20
 _MOUNTED_WITHIN_S: Final = 20.0
 _KEY_BYTES: Final = 32
 
@@ -45,19 +39,23 @@ class Session(Protocol):
         """Return as soon as the root can be read."""
 
 
-class Store(Protocol):
-    """One way to keep a tree."""
+class Readable(Protocol):
+    """One way to read a tree."""
 
     name: str
     # What holds its bytes.
     home: Path
     in_memory: bool
 
-    def fill(self, layers: Sequence[Path], tree: Path) -> float:
-        """Replace what it keeps; return the seconds that took."""
-
     def session(self) -> Iterator[Session]:
         """Return a context with everything ready to mount."""
+
+
+class Store(Readable, Protocol):
+    """One way to keep a tree."""
+
+    def fill(self, layers: Sequence[Path], tree: Path) -> float:
+        """Replace what it keeps; return the seconds that took."""
 
 
 @dataclass(slots=True)
@@ -87,6 +85,42 @@ class PlainStore:
     def session(self) -> Iterator[Session]:
         """Return the directory."""
         yield _PlainSession(self.home)
+
+
+@dataclass(slots=True)
+class _OverlaidSession:
+    root: Path
+    lower: Path
+    scratch: Path
+    pid: int | None = None
+
+    def mount(self) -> None:
+        """Mount memory for what is written, and the overlay."""
+        _mount("tmpfs", self.scratch)
+        for name in ("upper", "work"):
+            (self.scratch / name).mkdir()
+        upper = f"upperdir={self.scratch}/upper,workdir={self.scratch}/work"
+        _mount("overlay", self.root, f"lowerdir={self.lower},{upper}")
+
+
+class OverlaidStore:
+    """Another one's directory as containers get it: below an overlay, with memory on top."""
+
+    in_memory = False
+
+    def __init__(self, name: str, directory: Path, home: Path) -> None:
+        self.name = name
+        self.home = home
+        self._root, self._scratch = directory / "overlay-root", directory / "overlay-scratch"
+        for path in (self._root, self._scratch):
+            path.mkdir()
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Return an overlay that is not mounted yet."""
+        yield _OverlaidSession(self._root, self.home, self._scratch)
+        for path in (self._root, self._scratch):
+            subprocess.run(("umount", str(path)), check=True)
 
 
 class _GocryptfsSession:
@@ -151,90 +185,11 @@ class GocryptfsStore:
             session.close()
 
 
-@dataclass(slots=True)
-class _SealedSession:
-    root: Path
-    order: dict[str, object]
-    process: subprocess.Popen[str]
-    pid: int | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.pid = self.process.pid
-        self._expect("ready")
-
-    def mount(self) -> None:
-        if self.process.stdin is None:
-            raise RuntimeError("the server has no input")
-        self.process.stdin.write(json.dumps(self.order) + "\n")
-        self.process.stdin.flush()
-        self._expect("mounted")
-
-    def _expect(self, word: str) -> None:
-        line = self.process.stdout.readline() if self.process.stdout else ""
-        if not line.startswith(word):
-            raise RuntimeError(f"the server of the sealed image said {line!r} instead of {word}")
-
-
-class SealedStore:
-    """Our sealed image, served by a process that has loaded its modules; by one back end, or the best."""
-
-    in_memory = False
-
-    def __init__(self, name: str, directory: Path, *, backend: str = "", to_memory: bool = False) -> None:
-        self.name = name
-        self._base = directory / name.replace(" ", "-").replace(",", "")
-        self._base.mkdir()
-        self.home = self._base / "image"
-        self._order: dict[str, object] = {
-            "directory": str(self.home),
-            "mountpoint": str(self._base / "root"),
-            "work": str(self._base / "work"),
-            "backend": backend,
-            "writable": "memory",
-            "to_memory": to_memory,
-        }
-
-    def fill(self, layers: Sequence[Path], _tree: Path) -> float:
-        """Seal the layers."""
-        shutil.rmtree(self.home, ignore_errors=True)
-        key = os.urandom(_KEY_BYTES)
-        begun = time.perf_counter()
-        writer = SealedImageWriter(self.home, fdk=Secret(key), binding=BINDING)
-        for layer in layers:
-            writer.add_layer(_pieces(layer))
-        image = writer.finish()
-        taken = time.perf_counter() - begun
-        self._order |= {"fdk": key.hex(), "manifest_sha256": image.manifest_sha256.hex()}
-        return taken
-
-    def share(self, other: SealedStore) -> None:
-        """Read what another one sealed."""
-        self.home = other.home
-        self._order |= {name: other._order[name] for name in ("directory", "fdk", "manifest_sha256")}
-
-    @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Start a server; it waits for its order."""
-        for name in ("root", "work"):
-            (self._base / name).mkdir()
-        command = (sys.executable, "-m", "bench.rootfs_server")
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        try:
-            yield _SealedSession(self._base / "root", self._order, process)
-        finally:
-            process.communicate(timeout=_MOUNTED_WITHIN_S)
-            for name in ("root", "work"):
-                shutil.rmtree(self._base / name)
+def _mount(kind: str, target: Path, options: str = "rw") -> None:
+    subprocess.run(("mount", "-t", kind, "-o", options, "bench", str(target)), check=True)
 
 
 def _untar(tree: Path, target: Path) -> float:
     begun = time.perf_counter()
     subprocess.run(("tar", "-xpf", tree, "--numeric-owner", "-C", target), check=True)
     return time.perf_counter() - begun
-
-
-def _pieces(path: Path) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(_PIECE_BYTES))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            yield buffer[:count]

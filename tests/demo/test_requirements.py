@@ -30,6 +30,9 @@ def test_an_empty_machine_lacks_everything_and_each_finding_says_how_to_get_it(t
     assert {finding.rule for finding in missing} == {
         "root",
         "/dev/fuse",
+        "/dev/loop-control",
+        "ext4 file system",
+        "mke2fs",
         "overlay file system",
         "cgroups",
         "containerd",
@@ -61,10 +64,10 @@ def test_what_is_there_is_not_missed(tmp_path):
     (tmp_path / "usr/bin/busybox").write_bytes(_elf(1, 1))
     (tmp_path / "usr/bin/busybox").chmod(0o755)
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/filesystems").write_text("nodev\toverlay\n\terofs\n")
+    (tmp_path / "proc/filesystems").write_text("nodev\toverlay\n\terofs\n\text4\n")
     (tmp_path / "sys/fs/cgroup/devices").mkdir(parents=True)
     rules = {finding.rule for finding in missing_requirements(Machine(root=tmp_path, **{**_BARE, "uid": 0}))}
-    assert rules.isdisjoint({"root", "overlay file system", "cgroups"})
+    assert rules.isdisjoint({"root", "overlay file system", "ext4 file system", "cgroups"})
     assert "busybox, statically linked" not in rules
 
 

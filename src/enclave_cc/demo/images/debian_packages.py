@@ -21,8 +21,15 @@ from enclave_cc.demo.scene.processes import run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# libatomic1 is what the policy engine needs and a minimal Debian does not have.
-HOST_PACKAGES: Final = ("containerd", "runc", "docker-registry", "busybox-static", "libatomic1")
+# libatomic1 (for the policy engine) and e2fsprogs (for scratch) are what a minimal Debian does not have.
+HOST_PACKAGES: Final = (
+    "containerd",
+    "runc",
+    "docker-registry",
+    "busybox-static",
+    "libatomic1",
+    "e2fsprogs",
+)
 # A slow mirror may need minutes; a hung one must not hold the demo for ever.
 APT_WITHIN_S: Final = 600.0
 _POLICY_FILE: Final = Path("/usr/sbin/policy-rc.d")

@@ -83,6 +83,9 @@ def requirements(machine: Machine) -> list[Finding]:
         ),
         _check("root", machine.uid == 0, f"uid {machine.uid}", "run it with sudo"),
         _check("/dev/fuse", _is_device(machine.root / "dev/fuse"), "absent", "modprobe fuse"),
+        _check("/dev/loop-control", _is_device(machine.root / "dev/loop-control"), "absent", "modprobe loop"),
+        _file_system(machine, "ext4"),
+        _program(machine, "mke2fs", "e2fsprogs"),
         _erofs(machine),
         _file_system(machine, "overlay"),
         _check(

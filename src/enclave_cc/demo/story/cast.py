@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # What the author of the small pod asks for what it writes.
 WRITABLE_MIB: Final = 32
 WRITABLE_WISHES: Final = MappingProxyType(
-    {WRITABLE: str(Writable.MEMORY), WRITABLE_SIZE: f"{WRITABLE_MIB}Mi"}
+    {WRITABLE: str(Writable.SCRATCH), WRITABLE_SIZE: f"{WRITABLE_MIB}Mi"}
 )
 
 

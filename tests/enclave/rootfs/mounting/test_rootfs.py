@@ -12,13 +12,11 @@ import subprocess
 import sys
 import tarfile
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from enclave_cc.core.errors import EnclaveCcError, RefusedError
-from enclave_cc.core.secret import Secret
+from enclave_cc.core.errors import EnclaveCcError
 from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, Backend, BackendSelector
 from enclave_cc.enclave.rootfs.sealing.writer import Binding
 from enclave_cc.formats.sealed.chunks import STRIDE_BYTES
@@ -70,13 +68,6 @@ def reading_fails(path: Path) -> bool:
     except OSError as error:
         return error.errno == errno.EIO
     return False
-
-
-def refusal(sealed, base: Path, **changes) -> str:
-    with pytest.raises(RefusedError) as caught:
-        sealed.open(base, **changes)
-    assert not own_mounts(base)
-    return caught.value.code
 
 
 @pytest.mark.parametrize("backend", PREFERENCE)
@@ -400,138 +391,6 @@ def test_a_mapping_of_a_changed_file_never_shows_other_bytes(
         mounted.close()
 
     in_private_mounts(body)
-
-
-@pytest.mark.parametrize("backend", PREFERENCE)
-def test_changed_metadata_are_refused(tmp_path, seal, in_private_mounts, backend):
-    sealed = seal(layer(("a", b"a")))
-    sizes = {path.stat().st_size for path in sealed.blobs}
-    assert sizes == {STRIDE_BYTES}
-    for path in sealed.blobs:
-        flip(path, 1100)
-
-    def body():
-        alarm = Alarm()
-        assert (
-            refusal(sealed, tmp_path / "m", on_poison=alarm, selector=BackendSelector([backend]))
-            == "sealed-chunk-refused"
-        )
-        assert alarm.rang.wait(5)
-
-    in_private_mounts(body)
-
-
-@pytest.mark.parametrize("backend", PREFERENCE)
-def test_swapped_blobs_are_refused(tmp_path, seal, in_private_mounts, backend):
-    sealed = seal(layer(("a", b"a")))
-    one, two = sealed.blobs
-    one.rename(tmp_path / "one")
-    two.rename(one)
-    (tmp_path / "one").rename(two)
-
-    def body():
-        assert refusal(sealed, tmp_path / "m", selector=BackendSelector([backend])) == "sealed-chunk-refused"
-
-    in_private_mounts(body)
-
-
-@pytest.mark.parametrize("backend", PREFERENCE)
-def test_swapped_chunks_are_an_error(tmp_path, seal, in_private_mounts, backend):
-    sealed = seal(layer(("a", os.urandom(300_000))))
-    data = sealed.blobs[1].read_bytes()
-    swapped = data[STRIDE_BYTES : 2 * STRIDE_BYTES] + data[:STRIDE_BYTES] + data[2 * STRIDE_BYTES :]
-    sealed.blobs[1].write_bytes(swapped)
-
-    def body():
-        mounted = sealed.open(tmp_path / "m", selector=BackendSelector([backend]))
-        assert reading_fails(mounted.mountpoint / "a")
-        mounted.close()
-
-    in_private_mounts(body)
-
-
-@pytest.mark.parametrize("backend", PREFERENCE)
-def test_a_blob_cut_off_while_mounted_is_an_error(tmp_path, seal, in_private_mounts, backend):
-    sealed = seal(layer(("a", os.urandom(300_000))))
-
-    def body():
-        mounted = sealed.open(tmp_path / "m", selector=BackendSelector([backend]))
-        os.truncate(sealed.blobs[1], STRIDE_BYTES)
-        assert reading_fails(mounted.mountpoint / "a")
-        mounted.close()
-
-    in_private_mounts(body)
-
-
-@pytest.mark.parametrize("change", ["truncate", "extend", "remove"])
-def test_a_blob_of_another_length_is_refused(tmp_path, seal, in_private_mounts, change):
-    sealed = seal(layer(("a", os.urandom(300_000))))
-    blob = sealed.blobs[1]
-    match change:
-        case "truncate":
-            os.truncate(blob, blob.stat().st_size - STRIDE_BYTES)
-        case "extend":
-            os.truncate(blob, blob.stat().st_size + STRIDE_BYTES)
-        case _:
-            blob.unlink()
-
-    def body():
-        assert refusal(sealed, tmp_path / "m") == "sealed-blob-truncated"
-
-    in_private_mounts(body)
-
-
-# The manifest is checked before anything is mounted, so that none of these needs a namespace.
-
-
-def test_another_key_is_refused(tmp_path, seal):
-    assert refusal(seal(), tmp_path / "m", fdk=Secret.random(32)) == "sealed-manifest-refused"
-
-
-@pytest.mark.parametrize("field", ["pod_uid", "container_id", "image_digest"])
-def test_another_binding_is_refused(tmp_path, seal, field):
-    binding = replace(BINDING, **{field: "another"})
-    assert refusal(seal(), tmp_path / "m", binding=binding) == "sealed-manifest-refused"
-
-
-def test_another_digest_is_refused(tmp_path, seal):
-    assert refusal(seal(), tmp_path / "m", manifest_sha256=bytes(32)) == "sealed-manifest-refused"
-
-
-def test_the_replay_of_another_image_is_refused(tmp_path, seal):
-    old, new = seal(name="old"), seal(name="new")
-    old.fdk = new.fdk
-    old.manifest_sha256 = new.manifest_sha256
-    assert refusal(old, tmp_path / "m") == "sealed-manifest-refused"
-
-
-@pytest.mark.parametrize("change", ["flip", "truncate", "remove", "pipe", "huge"])
-def test_a_changed_manifest_is_refused(tmp_path, seal, change):
-    sealed = seal()
-    manifest = sealed.directory / "manifest.sealed"
-    match change:
-        case "flip":
-            flip(manifest, 60)
-        case "truncate":
-            os.truncate(manifest, 50)
-        case "huge":
-            os.truncate(manifest, 1 << 40)
-        case _:
-            manifest.unlink()
-            if change == "pipe":
-                os.mkfifo(manifest)
-    assert refusal(sealed, tmp_path / "m") == "sealed-manifest-refused"
-
-
-def test_a_manifest_of_another_version_is_named(tmp_path, seal):
-    import hashlib  # noqa: PLC0415 - only here
-
-    sealed = seal()
-    manifest = sealed.directory / "manifest.sealed"
-    data = manifest.read_bytes().replace(b"image\n\0\0\0\2", b"image\n\0\0\0\3")
-    manifest.write_bytes(data)
-    code = refusal(sealed, tmp_path / "m", manifest_sha256=hashlib.sha256(data).digest())
-    assert code == "sealed-format-unknown"
 
 
 @pytest.mark.parametrize("backend", PREFERENCE)

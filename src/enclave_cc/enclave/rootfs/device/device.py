@@ -47,6 +47,16 @@ class Segment:
     chunks: int
     region: str = ""
 
+    def copy_into(self, index: int, sealed: memoryview) -> None:
+        """Copy sealed chunks from ``index`` on; raise ``ChunkRefusedError`` if they cannot all be read."""
+        try:
+            count = self.source.read_into(index * STRIDE_BYTES, sealed)
+        except OSError as error:
+            raise ChunkRefusedError(f"{self.region}: chunk {index} or later: {error.strerror}") from error
+        if count != len(sealed):
+            missing = index + count // STRIDE_BYTES
+            raise ChunkRefusedError(f"{self.region}: chunk {missing} is cut off")
+
     def open_into(self, index: int, sealed: memoryview, plaintext: memoryview) -> None:
         """Open one chunk; raise ``ChunkRefusedError``, which names the region."""
         try:
@@ -63,6 +73,8 @@ class VirtualDevice:
         self._on_poison = on_poison
         self._lock = threading.Lock()
         self.poisoned = False
+        # Why, once it is poisoned.
+        self.findings: tuple[Finding, ...] = ()
         self._cache: OrderedDict[int, memoryview] = OrderedDict()
         self._cleanup = ExitStack()
         self.size = sum(segment.chunks for segment in self._segments) * CHUNK_BYTES
@@ -75,10 +87,10 @@ class VirtualDevice:
         with ExitStack() as files:
             segments = []
             for number, blob in enumerate(manifest.blobs):
-                fd = open_blob(directory / blob.name, blob.chunks * STRIDE_BYTES)
-                files.callback(os.close, fd)
                 # The manifest's order: the tree's metadata first, then the layers from the lowest.
                 region = f"layer {number}" if number else "metadata"
+                fd = open_blob(directory / blob.name, blob.chunks * STRIDE_BYTES, region)
+                files.callback(os.close, fd)
                 segments.append(Segment(FileSource(fd), ChunkOpener(blob.key), blob.chunks, region))
             device = cls(segments, on_poison=on_poison)
             device._cleanup = files.pop_all()
@@ -118,11 +130,6 @@ class VirtualDevice:
 
     def poison(self, reason: str, *, expected: str = _EXPECTED) -> None:
         """Return nothing from now on; tell the owner of the workload, the first time."""
-        with self._lock:
-            if self.poisoned:
-                return
-            self.poisoned = True
-            self._cache.clear()
         finding = Finding(
             "rootfs.chunk",
             Outcome.FAILED,
@@ -130,6 +137,12 @@ class VirtualDevice:
             actual=reason,
             remedy=_REMEDY,
         )
+        with self._lock:
+            if self.poisoned:
+                return
+            self.poisoned = True
+            self.findings = (finding,)
+            self._cache.clear()
         # Not from this thread: the reader waits for its answer, and so may whoever is told.
         threading.Thread(target=self._on_poison, args=(finding,), name="poisoned", daemon=True).start()
 
@@ -164,7 +177,7 @@ class DeviceReader:
             done = 0
             while done < len(out):
                 done += self._step(offset + done, out[done:])
-        except (ChunkRefusedError, OSError) as error:
+        except ChunkRefusedError as error:
             device.poison(str(error))
             raise DeviceRefusedError from error
         # Another thread may have met a bad chunk meanwhile.
@@ -193,8 +206,7 @@ class DeviceReader:
         segment, index, available = self._device.locate(chunk)
         count = min(available, len(out) // CHUNK_BYTES, _SCRATCH_CHUNKS)
         sealed = self._scratch[: count * STRIDE_BYTES]
-        if segment.source.read_into(index * STRIDE_BYTES, sealed) != len(sealed):
-            raise ChunkRefusedError(f"{segment.region}: chunk {index} is cut off")
+        segment.copy_into(index, sealed)
         for step in range(count):
             segment.open_into(
                 index + step,

@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enclave_cc.core.errors import RefusedError, Stage
+from enclave_cc.core.findings import Finding, Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,23 +57,30 @@ class MemorySource:
         return len(part)
 
 
-def open_blob(path: Path, expected_bytes: int) -> int:
-    """Open a blob; raise ``RefusedError`` if it is missing, no plain file, or of another length."""
+def open_blob(path: Path, expected_bytes: int, region: str) -> int:
+    """
+    Open a blob; raise ``RefusedError`` if it is missing, no plain file, or of another length.
+
+    ``region`` says to the owner which part of the image it is.
+    """
+    expected = f"{expected_bytes} bytes"
     try:
         fd = os.open(path, _OPEN)
     except OSError as error:
-        raise _truncated(f"{path.name}: {error.strerror}") from error
+        raise _truncated(path.name, expected, f"{region}: {error.strerror}") from error
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and status.st_size == expected_bytes:
         return fd
     os.close(fd)
-    raise _truncated(f"{path.name}: {status.st_size} bytes instead of {expected_bytes}")
+    kind = "" if stat.S_ISREG(status.st_mode) else "no plain file, "
+    raise _truncated(path.name, expected, f"{region}: {kind}{status.st_size} bytes")
 
 
-def _truncated(detail: str) -> RefusedError:
+def _truncated(name: str, expected: str, actual: str) -> RefusedError:
     return RefusedError(
         "sealed-blob-truncated",
         "a part of the sealed image is missing or has the wrong size",
         stage=Stage.MOUNT,
-        detail=detail,
+        detail=f"{name}: {actual} instead of {expected}",
+        findings=(Finding("rootfs.blob", Outcome.FAILED, expected, actual),),
     )

@@ -97,6 +97,7 @@ def _explained(device: VirtualDevice) -> Iterator[None]:
                 "a part of the sealed image is not what was sealed",
                 stage=Stage.MOUNT,
                 detail=str(error),
+                findings=device.findings,
             ) from error
         raise UnavailableError(
             "rootfs-mount-failed",

@@ -80,7 +80,7 @@ class SealedDirectory:
 
     def open_blob(self, name: str, chunks: int) -> int:
         """Open a complete blob for reading; raise ``RefusedError`` if it has another length."""
-        return open_blob(self.path / name, chunks * STRIDE_BYTES)
+        return open_blob(self.path / name, chunks * STRIDE_BYTES, "a layer")
 
     def publish(self, manifest: bytes) -> None:
         """
