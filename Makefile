@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test interop-tools check fuzz bench docs tcb clean
+.PHONY: help demo test interop-tools check fuzz stress-rootfs bench docs tcb clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ check: $(READY)  ## format, lint, types, layers
 
 fuzz: $(READY)  ## mutate inputs of the parsers, a minute each (FUZZ_ARGS="tar erofs --seconds 600"); crashes go to fuzz-crashes
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+stress-rootfs: $(READY)  ## write 2 GiB to an encrypted scratch under a memory limit of 32 MiB (minutes; needs root)
+	@ENCLAVE_CC_STRESS_MIB=2048 $(BIN)/python -m pytest -q --timeout 2400 tests/enclave/rootfs/mounting/writable/test_memory_pressure.py
 
 bench: $(READY)  ## measure (one: make bench-NAME); rows to bench/results, plots to bench/plots, summary to bench/RESULTS.md
 	@$(BIN)/python -m bench $(BENCH_ARGS)
