@@ -48,9 +48,9 @@ _NOTE: Final = (
     "all layers, the others the merged tree, which is less; nobody flushes. Cold: mounted a moment ago, what "
     "is stored is in the page cache. Warm: the same again, median of three. Disk-cold: mounted, then all "
     "caches dropped. Ours is read through its overlay; ext4 once through one, as containers read it, and "
-    "once directly; gocryptfs and memory directly. Random reads: mean time of one, "
-    "a quarter of the file's blocks once each; sparse: 512 reads all over the file, so that what lies around "
-    "one does not help the next. Python start: `import json,ssl`. First exec: from the key or the command to "
+    "once directly; gocryptfs and memory directly. Random reads: mean time of one, each block of the file "
+    "once; sparse: 512 reads all over the file, so that what lies around one does not help the next. "
+    "Python start: `import json,ssl`. First exec: from the key or the command to "
     "mount, to the end of `python3 -c pass` in it; our server is forked and has tried out how to mount by "
     "then, as while boot attests; gocryptfs is started. Memory: PSS after `tar`."
 )

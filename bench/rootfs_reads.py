@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +15,8 @@ DATA_NAME: Final = "data.bin"
 DATA_BYTES: Final = 128 << 20
 _PIECE_BYTES: Final = 1 << 20
 _BLOCK_BYTES: Final = 4096
-# A quarter of the file's blocks; and so few that hardly two lie in the same 64 KiB.
-DENSE_READS: Final = DATA_BYTES // _BLOCK_BYTES // 4
+# The two extremes: each block of the file once; and so few that hardly two lie in the same 64 KiB.
+DENSE_READS: Final = DATA_BYTES // _BLOCK_BYTES
 SPARSE_READS: Final = 512
 _SMALL_FILE: Final = "etc/debian_version"
 PYTHON: Final = ("/usr/bin/python3", "-B", "-c")
@@ -42,7 +43,7 @@ def sequential(root: Path) -> float:
 
 
 def random_dense(root: Path) -> float:
-    """Return the mean of 4 KiB reads all over a file, a quarter of its blocks once each."""
+    """Return the mean of 4 KiB reads all over a file, each block once."""
     return _fio(root, DENSE_READS)
 
 
@@ -71,8 +72,12 @@ def first_byte(root: Path) -> float:
 
 def cpu_s(pid: int) -> float:
     """User and system time of a running process, all its threads together."""
-    spent = [path.read_text().split()[0] for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(map(int, spent)) / 1e9
+    spent_ns = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        # A thread may end meanwhile.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            spent_ns += int(path.read_text().split()[0])
+    return spent_ns / 1e9
 
 
 def memory_mb(pid: int) -> float:
