@@ -87,6 +87,25 @@ def test_kernels_that_cannot_promise_it_are_asked_for_less(tmp_path, monkeypatch
     assert asked[0] == f"{asked[1]},noswap"
 
 
+HEADING = "Filename Type Size Used Priority\n"
+
+
+@pytest.mark.parametrize(
+    ("swaps", "is_told"), [(HEADING, False), (f"{HEADING}/dev/sdb1 partition 1 0 -2\n", True), (None, True)]
+)
+def test_memory_that_may_be_swapped_is_told_of(tmp_path, monkeypatch, capsys, swaps, is_told):
+    def old_kernel(source, target, kind, flags, options):
+        if "noswap" in options:
+            raise OSError(errno.EINVAL, "unknown option")
+
+    monkeypatch.setattr(memory, "mount", old_kernel)
+    monkeypatch.setattr(memory, "_SWAPS", tmp_path / "swaps")
+    if swaps is not None:
+        (tmp_path / "swaps").write_text(swaps)
+    mount_memory(tmp_path, MIB, ExitStack())
+    assert ("may swap" in capsys.readouterr().err) is is_told
+
+
 def test_other_refusals_of_the_kernel_are_not_tried_again(tmp_path, monkeypatch):
     asked = []
 
