@@ -169,6 +169,9 @@ REMEDIES: Final[dict[str, str]] = {
     "erofs-unavailable": "load the fuse module and give the node /dev/fuse (EROFS is optional)",
     "scratch-unavailable": "give the node mke2fs, loop devices, ext4 and free disk, or choose memory",
     "rootfs-mount-failed": "check that FUSE, tmpfs and overlay are available, then try again",
+    "rootfs-too-large-to-decrypt": (
+        "raise decrypt_to_memory_bytes in [rootfs] of the owner's settings, or remove the pod's annotation"
+    ),
     "rootfs-server-ended": "find out in the node's kernel log what killed it; the container starts anew",
     # --- sgx
     "quote-malformed": "the evidence is no SGX DCAP quote of version 3 with a PCK chain: check the attester",

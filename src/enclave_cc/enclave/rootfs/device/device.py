@@ -147,7 +147,9 @@ class VirtualDevice:
         threading.Thread(target=self._on_poison, args=(finding,), name="poisoned", daemon=True).start()
 
     def close(self) -> None:
-        """Close the blobs; no reader may be at work."""
+        """Close the blobs and forget their keys; no reader may be at work."""
+        self._segments.clear()
+        self._cache.clear()
         self._cleanup.close()
 
 

@@ -56,7 +56,7 @@ class Backend(StrEnum):
         if self is Backend.EROFS_FILE:
             mount(os.fspath(image), target, "erofs", MountFlag.READ_ONLY)
         else:
-            _mount_loop(image, target)
+            mount_loop(image, target)
         cleanup.callback(unmount, target)
 
 
@@ -93,7 +93,8 @@ class BackendSelector:
         )
 
 
-def _mount_loop(image: Path, target: Path) -> None:
+def mount_loop(image: Path, target: Path) -> None:
+    """Mount the EROFS image in a file by way of a loop device, which goes with the mount; raise OSError."""
     device, fd = attach_loop(image)
     try:
         read_ahead_on_disk(fd, MAX_READ_BYTES)

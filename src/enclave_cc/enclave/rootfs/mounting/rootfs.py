@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from enclave_cc.core.errors import RefusedError, Stage, UnavailableError
 from enclave_cc.enclave.rootfs.device.device import VirtualDevice
 from enclave_cc.enclave.rootfs.mounting.backend import Backend, BackendSelector
+from enclave_cc.enclave.rootfs.mounting.decrypted import DecryptedBackend, mount_decrypted
 from enclave_cc.enclave.rootfs.mounting.overlay import make_directory
 from enclave_cc.enclave.rootfs.mounting.released_manifest import read_released_manifest
 from enclave_cc.enclave.rootfs.mounting.writable.layer import WritableLayer
@@ -24,10 +25,13 @@ from enclave_cc.formats.sealed.manifest import Binding
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import TypeAlias
 
     from enclave_cc.core.findings import Finding
     from enclave_cc.core.secret import Secret
     from enclave_cc.formats.rootfs_options import RootfsOptions
+
+    UsedBackend: TypeAlias = Backend | DecryptedBackend
 
 __all__ = ["Binding", "MountedRootfs"]
 
@@ -35,7 +39,7 @@ __all__ = ["Binding", "MountedRootfs"]
 class MountedRootfs:
     """A root file system in use; ``close()`` takes everything down again, in order."""
 
-    def __init__(self, mountpoint: Path, backend: Backend, cleanup: ExitStack) -> None:
+    def __init__(self, mountpoint: Path, backend: UsedBackend, cleanup: ExitStack) -> None:
         self.mountpoint = mountpoint
         self.backend = backend
         self._cleanup = cleanup
@@ -75,14 +79,30 @@ class MountedRootfs:
                 backend = (selector or BackendSelector()).choose(work)
                 lower = work / "lower"
                 make_directory(lower, cleanup)
-                backend.mount(device, lower, work / "image", cleanup)
+                used = _mount_tree(device, lower, backend, work=work, options=options, cleanup=cleanup)
                 writable.mount(lower, mountpoint, device, cleanup)
-            return cls(mountpoint, backend, cleanup.pop_all())
+            return cls(mountpoint, used, cleanup.pop_all())
 
     def close(self) -> None:
         """Unmount overlay, upper side and tree; what is still in use fails for its user from now on."""
         with self._lock:
             self._cleanup.close()
+
+
+def _mount_tree(
+    device: VirtualDevice,
+    lower: Path,
+    backend: Backend,
+    *,
+    work: Path,
+    options: RootfsOptions,
+    cleanup: ExitStack,
+) -> UsedBackend:
+    if not options.decrypt_to_memory:
+        backend.mount(device, lower, work / "image", cleanup)
+        return backend
+    limit, with_erofs = options.decrypt_bytes_limit, backend is not Backend.FUSE_TREE
+    return mount_decrypted(device, lower, work, limit, cleanup, with_erofs=with_erofs)
 
 
 @contextmanager
