@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test interop-tools check fuzz stress-rootfs bench docs tcb clean
+.PHONY: help demo test test-images interop-tools check fuzz stress-rootfs bench docs tcb clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -19,6 +19,9 @@ demo: $(READY)  ## install what is needed and run the main job end to end in sim
 test: $(READY)  ## install what is needed and run the tests; what the machine cannot run is skipped with its reason
 	@tools/install-test-packages
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-images: $(READY)  ## compare whole images, up to a gigabyte of Debian's packages, with what umoci makes of them (needs root)
+	@ENCLAVE_CC_WHOLE_IMAGES=1 $(BIN)/python -m pytest tests/enclave/rootfs/test_whole_images.py
 
 interop-tools:  ## install the programs that the interoperability tests drive (cosign through Go, the rest through apt)
 	@tools/install-interop-tools
