@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from tests.simulators.programs import elf
 from tests.simulators.registry import running_registry
 
 from enclave_cc.cli.main import COMMANDS, build_app
+from enclave_cc.formats.owner.settings import OwnerSettings
+from enclave_cc.formats.rootfs_annotations import CONTAINER_NAME, RootfsWish
+from enclave_cc.formats.rootfs_options import Writable
 from enclave_cc.tenant.building.image import LayerInput, ProcessDescription, build_image
 from enclave_cc.tenant.building.layers import LayerBuilder
 from enclave_cc.tenant.places.image_layout import ImageLayout
@@ -176,3 +180,20 @@ def test_the_generated_pages_are_fresh():
         [sys.executable, ROOT / "tools" / "docs.py", "--check"], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def _block(page, language):
+    """The page's only block of a language."""
+    text = (ROOT / "docs" / "guides" / page).read_text()
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return block
+
+
+def test_the_policy_about_writable_layers_is_one_and_what_the_pod_asks_for_means_something():
+    page = "choosing-the-writable-layer.md"
+    policy = OwnerSettings.parse(tomllib.loads(_block(page, "toml"))).rootfs
+    assert policy.writable == (Writable.MEMORY,)
+    assert (policy.memory_bytes, policy.decrypt_to_memory_bytes) == (512 << 20, 0)
+    annotations = dict(re.findall(r"^ +(enclave-cc\.dev/\S+): (\S+)$", _block(page, "yaml"), re.MULTILINE))
+    wishes = [RootfsWish.read({**annotations, CONTAINER_NAME: name}) for name in ("web", "builder")]
+    assert wishes == [RootfsWish(None, 256 << 20), RootfsWish(Writable.SCRATCH, 8 << 30)]

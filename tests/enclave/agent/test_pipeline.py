@@ -179,6 +179,7 @@ def test_a_preparation_tells_how_far_it_is(node):
     assert {line["stage"] for line in progress} <= {"fetch", "seal"}
     assert progress[0]["layers"] == 3
     assert lines[-1]["event"] == "prepared"
+    assert (lines[-1]["rootfs_writable"], lines[-1]["rootfs_writable_bytes"]) == ("memory", 1 << 30)
 
 
 @pytest.mark.parametrize("after", [0, 1000, 300_000])

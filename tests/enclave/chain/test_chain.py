@@ -19,6 +19,7 @@ from tests.enclave.chain.conftest import LARGE, SMALL, container_spec, runs, sta
 from enclave_cc.core.errors import EnclaveCcError, RefusedError
 from enclave_cc.core.request_id import fresh_request_id
 from enclave_cc.formats.messages.agent import IMAGE_SERVICE
+from enclave_cc.formats.rootfs_annotations import CONTAINER_NAME, WRITABLE, WRITABLE_SIZE
 from enclave_cc.node.bundles.build import remove_bundle
 from enclave_cc.transport.ttrpc_client import TtrpcClient
 
@@ -292,6 +293,50 @@ def test_a_start_that_the_owner_did_not_allow_is_refused_before_any_layer(pod):
     assert (rule, actual) == ("launch.args", "'/bin/true'")
     assert expected.startswith("'/bin/sh'")
     assert len(list(pod.sealed.iterdir())) == before
+
+
+def asking(**annotations):
+    return {**container_spec(), "annotations": annotations}
+
+
+@pytest.mark.parametrize("writable", ["memory", "scratch"])
+def test_a_container_may_write_where_and_as_much_as_its_pod_asked_for(pod, boot_of, writable):
+    if writable == "scratch" and not (shutil.which("mke2fs") and Path("/dev/loop-control").exists()):
+        pytest.skip("scratch needs mke2fs and loop devices")
+    name = f"c-{writable}"
+    spec = asking(
+        **{WRITABLE: "memory", f"{WRITABLE}.app": writable, WRITABLE_SIZE: "24Mi", CONTAINER_NAME: "app"}
+    )
+    boot = boot_of(name, pod.prepare(name, spec)["sealed_image"], spec=spec)
+    assert boot.message()["pid"] > 0
+    boot.start()
+    boot.read_until(SMALL)
+    init = int((boot.directory / "init.pid").read_text())
+    size = os.statvfs(f"/proc/{init}/root")
+    # ext4 keeps a part for its own tables.
+    least = 24 << 20 if writable == "memory" else 20 << 20
+    assert least <= size.f_blocks * size.f_frsize <= 24 << 20
+    kind = "tmpfs" if writable == "memory" else "ext4"
+    assert f" - {kind} " in (Path("/proc") / str(server_of(boot)) / "mountinfo").read_text()
+
+
+def test_more_than_the_owner_allows_is_refused_and_told_with_both_values(pod):
+    request_id = fresh_request_id()
+    with pytest.raises(RefusedError) as caught:
+        pod.prepare("c-greedy", asking(**{WRITABLE_SIZE: "3Gi"}), request_id=request_id)
+    assert caught.value.code == "rootfs-policy-refused"
+    assert str(3 << 30) not in caught.value.summary + caught.value.detail
+    rules = failed_rules(pod.world.explain(request_id), "rootfs-policy-refused")
+    assert rules == [("rootfs.size", f"{1 << 20} to {1 << 30} bytes", f"{3 << 30} bytes")]
+
+
+def test_an_annotation_that_means_nothing_is_refused_and_told_to_the_owner(pod):
+    request_id = fresh_request_id()
+    with pytest.raises(EnclaveCcError) as caught:
+        pod.prepare("c-typo", asking(**{WRITABLE: "disk"}), request_id=request_id)
+    assert caught.value.code == "rootfs-annotation-invalid"
+    rules = failed_rules(pod.world.explain(request_id), "rootfs-annotation-invalid")
+    assert rules == [("rootfs.annotation", f"{WRITABLE}: memory or scratch", "disk")]
 
 
 def test_a_changed_layer_is_refused_and_leaves_nothing(pod, world):
