@@ -57,7 +57,8 @@ REPOSITORY = "team/busybox"
 OWNER_KEY = "kbs:///default/private-key/owner"
 SCRIPT = "echo started as $(id -u):$(id -g) in $(pwd) with $MODE; cat /greeting; while :; do sleep 1; done"
 SMALL = b"a secret greeting\n"
-LARGE = bytes(range(256)) * 4096
+# Larger than what the kernel reads ahead of a neighbour: most of it is not read until a test reads it.
+LARGE = bytes(range(256)) * 32768
 
 
 @dataclass
