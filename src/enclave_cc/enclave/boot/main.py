@@ -1,8 +1,8 @@
 """
 The app enclave's program: first the process that will serve the root file system, then everything else.
 
-The server is forked before anything large is imported. So it is small, it makes itself ready while this
-process waits for its order and proves itself, and no byte of what boot learns later is in it.
+The server is forked when only what it needs itself is loaded. So it is small, it makes itself ready while
+this process waits for its order and proves itself, and no byte of what boot learns later is in it.
 """
 
 from __future__ import annotations

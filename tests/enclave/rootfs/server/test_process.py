@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import pytest
+from tests.enclave.rootfs.server.conftest import SMALL, Served
 
 from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE
 from enclave_cc.enclave.rootfs.server.channel import Channel
@@ -82,6 +84,36 @@ def test_the_key_is_neither_in_what_is_sent_as_text_nor_in_what_the_kernel_shows
         for part in (key[:8], key[-8:]):
             assert part not in shown
             assert part.hex().encode() not in shown.lower()
+        mine.close()
+
+    in_private_mounts(body)
+
+
+def readable_memory(pid):
+    """Yield what the kernel shows of a process's memory, as a core dump would have it."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, _, end = line.split()[0].partition("-")
+            with contextlib.suppress(OSError, OverflowError):
+                memory.seek(int(start, 16))
+                yield memory.read(int(end, 16) - int(start, 16))
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+def test_the_key_of_the_manifest_is_nowhere_in_the_servers_memory(
+    tmp_path, seal, archive, in_private_mounts, backend
+):
+    def body():
+        mine = Served(None, tmp_path / "m").prepare(backend)
+        # Sealed only now: what sealing leaves in memory is not the server's.
+        mine.sealed = seal(archive(small=SMALL))
+        mine.open()
+        key = bytes(mine.sealed.fdk.reveal())
+        assert (mine.root / "small").read_bytes() == SMALL
+        memory = list(readable_memory(mine.process.pid))
+        # The search finds what is there: a word of what was served, and none of the key.
+        assert any(SMALL[: len(key)] in part for part in memory)
+        assert not [part for part in memory if key in part]
         mine.close()
 
     in_private_mounts(body)

@@ -44,9 +44,8 @@ class Channel:
         """Wait for the key that was announced; raise ``ValueError`` for anything of another length."""
         buffer = bytearray(KEY_BYTES + 1)
         received = self._connection.recv_into(buffer)
-        with memoryview(buffer)[:received] as view:
-            key = Secret(view)
-        buffer[:] = bytes(len(buffer))
+        key = Secret.absorb(memoryview(buffer)[:KEY_BYTES])
         if received != KEY_BYTES:
+            key.wipe()
             raise ValueError("what was sent is no key")
         return key

@@ -1,8 +1,8 @@
 """
 Fork the server, and end it.
 
-What is imported here is all that server and boot have in common, so it stays small: each imports
-for itself what it needs, at the same time.
+What the server needs is imported here, before there are two: boot needs most of it as well, and what was
+loaded once takes time once and memory once.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from enclave_cc.enclave.hardening import (
     harden_process,
     name_process,
 )
+from enclave_cc.enclave.rootfs.server.service import serve
 
 # The standard streams stay: what goes wrong at the very beginning is said there.
 _FIRST_OTHER: Final = 3
@@ -68,6 +69,9 @@ def fork_server() -> ServerProcess:
     """Fork a server that waits for its order; the caller has one thread and no secrets yet."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     boot = os.getpid()
+    # What is here already is not walked again, and so not copied. Nor is it collected, in a process where
+    # an object of boot's would close a number that is somebody else's by then.
+    gc.freeze()
     pid = os.fork()
     if pid == 0:
         _live(theirs, boot)
@@ -80,9 +84,6 @@ def _live(connection: socket.socket, boot: int) -> NoReturn:
     status = 1
     try:
         _become(connection, boot)
-        # Boot must not pay for these imports, nor this process for boot's.
-        from enclave_cc.enclave.rootfs.server.service import serve  # noqa: PLC0415
-
         serve(connection)
         status = 0
     except BaseException as error:  # noqa: BLE001 - outermost boundary: boot notices the end
@@ -99,8 +100,6 @@ def _become(connection: socket.socket, boot: int) -> None:
     harden_process(may_gain_privileges=False)
     ask_to_be_killed_last()
     name_process(_NAME)
-    # An object of boot's that were collected here would close a number that is ours by then.
-    gc.freeze()
     kept = connection.fileno()
     os.closerange(_FIRST_OTHER, kept)
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
