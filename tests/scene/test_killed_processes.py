@@ -22,7 +22,7 @@ from enclave_cc.node.shim.pod_lock import hold_dead
 # The first test waits for the whole scene, and on a fresh machine for the download of packages.
 pytestmark = [pytest.mark.root, pytest.mark.scene, pytest.mark.timeout(600)]
 
-VICTIMS = ("shim", "agent", "boot", "server", "workload")
+VICTIMS = ("shim", "agent", "boot", "server", "scratch", "workload")
 
 
 def field(pid, name):
@@ -55,6 +55,7 @@ class Processes:
         self.boot = int(re.search(r'"pid":\s*(\d+)', boot)[1])
         self.shim = int(field(self.boot, "PPid"))
         (self.server,) = children(self.boot)
+        (self.scratch,) = children(self.server)
 
     def kill(self, victims):
         for victim in victims:

@@ -19,7 +19,12 @@ from tests.enclave.chain.conftest import LARGE, SMALL, container_spec, runs, sta
 from enclave_cc.core.errors import EnclaveCcError, RefusedError
 from enclave_cc.core.request_id import fresh_request_id
 from enclave_cc.formats.messages.agent import IMAGE_SERVICE
-from enclave_cc.formats.rootfs_annotations import CONTAINER_NAME, WRITABLE, WRITABLE_SIZE
+from enclave_cc.formats.rootfs_annotations import (
+    CONTAINER_NAME,
+    DECRYPT_TO_MEMORY,
+    WRITABLE,
+    WRITABLE_SIZE,
+)
 from enclave_cc.node.bundles.build import remove_bundle
 from enclave_cc.transport.ttrpc_client import TtrpcClient
 
@@ -318,6 +323,17 @@ def test_a_container_may_write_where_and_as_much_as_its_pod_asked_for(pod, boot_
     assert least <= size.f_blocks * size.f_frsize <= 24 << 20
     kind = "tmpfs" if writable == "memory" else "ext4"
     assert f" - {kind} " in (Path("/proc") / str(server_of(boot)) / "mountinfo").read_text()
+
+
+def test_an_image_is_decrypted_to_memory_where_its_pod_asks_for_it(pod, boot_of):
+    spec = asking(**{DECRYPT_TO_MEMORY: "true"})
+    boot = boot_of("c-decrypted", pod.prepare("c-decrypted", spec)["sealed_image"], spec=spec)
+    assert boot.message()["pid"] > 0
+    boot.start()
+    boot.read_until(SMALL)
+    assert "decrypted-image" in (Path("/proc") / str(server_of(boot)) / "mountinfo").read_text()
+    init = int((boot.directory / "init.pid").read_text())
+    assert Path(f"/proc/{init}/root/large").read_bytes() == LARGE
 
 
 def test_more_than_the_owner_allows_is_refused_and_told_with_both_values(pod):
