@@ -19,7 +19,7 @@ from enclave_cc.enclave.rootfs.sealing import writer as seal_module
 from enclave_cc.enclave.rootfs.sealing.merge import GivenUpError
 from enclave_cc.enclave.rootfs.sealing.writer import Binding, SealedImageWriter
 from enclave_cc.formats.sealed.chunks import STRIDE_BYTES
-from enclave_cc.formats.sealed.manifest import open_manifest
+from enclave_cc.formats.sealed.manifest import SealedBlob, open_manifest
 
 BINDING = Binding("pod", "container", "sha256:image")
 
@@ -218,3 +218,23 @@ def test_descriptors_are_closed(tmp_path, archive):
         except RefusedError:
             continue
     assert open_descriptors() == before
+
+
+def test_a_layer_that_vanishes_because_another_failed_was_not_changed_by_the_host(
+    tmp_path, archive, monkeypatch
+):
+    first, second = writer(tmp_path / "first"), writer(tmp_path / "second")
+    first.add_layer([archive(a=b"a")])
+    blob = first.copy_of(0)
+    name = second.directory.link_blob(tmp_path / "first" / blob.name, blob.chunks)
+    require_open = second._require_open
+
+    def fail_elsewhere():
+        require_open()
+        second.abort()
+
+    place = second.reserve_place()
+    monkeypatch.setattr(second, "_require_open", fail_elsewhere)
+    with pytest.raises(GivenUpError):
+        second.reuse_place(place, SealedBlob(name, blob.chunks, blob.key))
+    assert not (tmp_path / "second").exists()

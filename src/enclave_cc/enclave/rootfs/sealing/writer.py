@@ -114,12 +114,16 @@ class SealedImageWriter:
         """
         Put a layer in its place that was sealed before and lies in our directory; its key becomes ours.
 
-        Raise ``RefusedError`` (sealed-chunk-refused, sealed-blob-truncated) if the host changed it.
+        Raise ``RefusedError`` (sealed-chunk-refused, sealed-blob-truncated) if the host changed it,
+        ``GivenUpError`` if the image was given up meanwhile.
         """
         self._require_open()
         with ExitStack() as unless_kept, self._removing_on_error():
             unless_kept.callback(blob.key.wipe)
-            with os.fdopen(self.directory.open_blob(blob.name, blob.chunks), "rb", buffering=0) as file:
+            with self.directory.while_open():
+                # What another layer's failure removed was not changed by the host.
+                opened = self.directory.open_blob(blob.name, blob.chunks)
+            with os.fdopen(opened, "rb", buffering=0) as file:
                 for entries in stored_entries(file.fileno(), blob):
                     self._require_affordable(entries)
                     self._merger.add(place, entries)
