@@ -29,3 +29,22 @@ def test_the_agent_gains_no_privileges():
 
 def test_boot_may_still_start_containers_that_do():
     assert hardened(may_gain=True) == "(0, 0) 0 0"
+
+
+PARENT_IS_GONE = """
+import os
+from enclave_cc.enclave.hardening import end_with_parent
+parent = os.fork()
+if parent == 0:
+    os._exit(0)
+os.waitpid(parent, 0)
+try:
+    end_with_parent(parent)
+except ProcessLookupError:
+    print("gone")
+"""
+
+
+def test_a_process_whose_parent_is_gone_already_does_not_stay():
+    command = [sys.executable, "-c", PARENT_IS_GONE]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "gone\n"
