@@ -30,7 +30,8 @@ from tests.enclave.rootfs.tampering import (
 
 from enclave_cc.core.errors import RefusedError
 from enclave_cc.core.secret import Secret
-from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, BackendSelector
+from enclave_cc.enclave.rootfs.mounting.backend import PREFERENCE, Backend, BackendSelector
+from enclave_cc.formats.rootfs_options import RootfsOptions
 from enclave_cc.formats.sealed.chunks import STRIDE_BYTES
 
 pytestmark = pytest.mark.root
@@ -164,6 +165,47 @@ def test_what_is_done_while_the_image_is_in_use_is_refused(
         assert finding.rule == "rootfs.chunk"
         assert finding.actual.startswith(f"{region}: chunk ")
         mounted.close()
+
+    in_private_mounts(body)
+
+
+IN_MEMORY = RootfsOptions(decrypt_to_memory=True)
+
+
+@pytest.mark.parametrize("backend", [Backend.EROFS_LOOP, Backend.FUSE_TREE])
+@pytest.mark.parametrize("act", SAME_LENGTH)
+@pytest.mark.parametrize("region", REGIONS)
+def test_an_image_that_is_decrypted_to_memory_is_refused_as_a_whole(
+    *, tmp_path, seal, in_private_mounts, region, act, backend
+):
+    image, older = seal(*layers()), seal(*layers(), name="older")
+    SAME_LENGTH[act](image, blobs(image)[REGIONS[region]], CHUNKS - 1, older)
+    suspects = tuple(REGIONS) if act == "swap blobs" else (region,)
+
+    def body():
+        options = {"options": IN_MEMORY, "selector": BackendSelector([backend])}
+        code, rule, actual = refusal(image, tmp_path / "m", **options)
+        assert (code, rule) == ("sealed-chunk-refused", "rootfs.chunk")
+        assert actual.startswith(tuple(f"{suspect}: chunk " for suspect in suspects))
+
+    in_private_mounts(body)
+
+
+@pytest.mark.parametrize("backend", [Backend.EROFS_LOOP, Backend.FUSE_TREE])
+def test_what_is_done_after_an_image_was_decrypted_to_memory_means_nothing(
+    tmp_path, seal, in_private_mounts, backend
+):
+    image = seal(*layers())
+
+    def body():
+        poisoning = Poisoning()
+        options = {"options": IN_MEMORY, "selector": BackendSelector([backend])}
+        mounted = image.open(tmp_path / "m", on_poison=poisoning, **options)
+        for path in image.directory.iterdir():
+            os.truncate(path, 0)
+        assert failures(mounted.mountpoint) == 0
+        mounted.close()
+        assert not poisoning.findings
 
     in_private_mounts(body)
 
