@@ -15,6 +15,7 @@ import pytest
 from tests.enclave.rootfs.mounting.writable.test_memory import write_until_refused
 
 from enclave_cc.core.errors import EnclaveCcError, UnavailableError
+from enclave_cc.enclave.hardening import end_with_parent
 from enclave_cc.enclave.rootfs.device.host_file import HostFile
 from enclave_cc.enclave.rootfs.mounting.writable import ext4, scratch, scratch_server
 from enclave_cc.formats.rootfs_options import RootfsOptions, Writable
@@ -345,15 +346,18 @@ def test_memory_that_cannot_be_locked_gives_no_scratch(tmp_path, opened, in_priv
 def write_for_ever(path: Path) -> None:
     with path.open("wb", buffering=0) as file:
         while True:
-            file.write(bytes(MIB))
+            # Over and over at the same place, so that it never becomes full.
+            os.pwrite(file.fileno(), bytes(MIB), 0)
             os.fsync(file.fileno())
 
 
 def test_killing_who_serves_it_hangs_nobody(tmp_path, opened, in_private_mounts):
     def body():
         ready, told = os.pipe()
+        parent = os.getpid()
         server = os.fork()
         if server == 0:
+            end_with_parent(parent)
             opened()
             os.write(told, b"1")
             signal.pause()

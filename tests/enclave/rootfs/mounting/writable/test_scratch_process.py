@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from enclave_cc.core.errors import UnavailableError
+from enclave_cc.enclave.hardening import end_with_parent
 from enclave_cc.enclave.rootfs.mounting.writable import scratch_process, scratch_server
 from enclave_cc.enclave.rootfs.mounting.writable.scratch_process import ScratchProcess
 from enclave_cc.formats.rootfs_options import RootfsOptions, Writable
@@ -115,8 +116,10 @@ def test_killing_who_is_last_in_the_namespace_hangs_nobody(tmp_path, sealed, vic
     from tests.enclave.rootfs.conftest import enter_private_mounts  # noqa: PLC0415
 
     ready, told = os.pipe()
+    parent = os.getpid()
     user = os.fork()
     if user == 0:
+        end_with_parent(parent)
         enter_private_mounts()
         mounted = sealed.open(tmp_path / "m", options=OPTIONS)
         with (mounted.mountpoint / "data").open("wb") as file:
