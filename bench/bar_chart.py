@@ -17,8 +17,8 @@ _BAR: Final = 13
 _GAP: Final = 12
 _TOP: Final = 62
 # Distinguishable without colour vision too: their lightness differs.
-_LIGHT: Final = ("#1f6feb", "#83b4f5", "#d9730d", "#4d555e", "#858d96", "#b9c0c7")
-_DARK: Final = ("#58a6ff", "#2f5f9e", "#f0883e", "#c3cad1", "#8b949e", "#565e66")
+_LIGHT: Final = ("#1f6feb", "#83b4f5", "#0b3d91", "#d9730d", "#4d555e", "#858d96", "#b9c0c7")
+_DARK: Final = ("#58a6ff", "#2f5f9e", "#a5d0ff", "#f0883e", "#c3cad1", "#8b949e", "#565e66")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Group:
 
 
 def bar_chart(title: str, groups: list[Group], series: tuple[str, ...]) -> str:
-    """Draw the groups below each other, a legend on top; at most six series."""
+    """Draw the groups below each other, a legend on top; at most seven series."""
     height = _TOP + sum(len(group.bars) * _BAR + _GAP for group in groups)
     size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     parts = [

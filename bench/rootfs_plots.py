@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bench.bar_chart import Bar, Group, bar_chart
-from bench.rootfs_stores import GOCRYPTFS, NATIVE, OURS, OVERLAID, TMPFS, TREE
+from bench.rootfs_stores import DECRYPTED, GOCRYPTFS, NATIVE, OURS, OVERLAID, TMPFS, TREE
 
 if TYPE_CHECKING:
     from bench.report import Row
 
-_SERIES: Final = (OURS, TREE, GOCRYPTFS, OVERLAID, NATIVE, TMPFS)
+_SERIES: Final = (OURS, TREE, DECRYPTED, GOCRYPTFS, OVERLAID, NATIVE, TMPFS)
 _TITLES: Final = {
     "rootfs-warm.svg": ("Warm: read before (shorter is better)", ", warm"),
     "rootfs-cold.svg": (

@@ -60,10 +60,10 @@ class _SealedSession:
 class SealedStore:
     """Our sealed image, served by a process that has loaded its modules; by one back end, or the best."""
 
-    in_memory = False
-
     def __init__(self, name: str, directory: Path, *, backend: str = "", to_memory: bool = False) -> None:
         self.name = name
+        # Where it is read from; it is kept on the disk.
+        self.in_memory = to_memory
         self._base = directory / name.replace(" ", "-").replace(",", "")
         self._base.mkdir()
         self.home = self._base / "image"

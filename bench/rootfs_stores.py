@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OURS: Final = "ours"
-TREE: Final = "ours without EROFS"
+TREE: Final = "ours, no EROFS"
+DECRYPTED: Final = "ours, in memory"
 GOCRYPTFS: Final = "gocryptfs"
 NATIVE: Final = "ext4"
-OVERLAID: Final = "ext4 in an overlay"
+OVERLAID: Final = "ext4 + overlay"
 TMPFS: Final = "tmpfs"
 _MOUNTED_WITHIN_S: Final = 20.0
 _KEY_BYTES: Final = 32

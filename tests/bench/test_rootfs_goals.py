@@ -26,7 +26,7 @@ def test_pairs_are_compared_before_the_median_is_taken():
 
 
 def test_warm_reads_must_be_close_to_ext4_with_and_without_an_overlay():
-    figures = {Measure("find", State.WARM): {"ours": [10], "ext4": [8], "ext4 in an overlay": [12]}}
+    figures = {Measure("find", State.WARM): {"ours": [10], "ext4": [8], "ext4 + overlay": [12]}}
     assert lines(figures) == [
         "goal rootfs-find-warm-of-native 0.8 0.9 missed",
         "goal rootfs-find-warm-of-native-in-overlay 1.2 0.9 met",
