@@ -32,6 +32,7 @@ from enclave_cc.enclave.rootfs.fuse.protocol import (
     Opcode,
 )
 from enclave_cc.enclave.rootfs.fuse.server import FuseKind, FuseMount
+from enclave_cc.enclave.rootfs.mounting.read_ahead import read_ahead_in_mount
 from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag
 from enclave_cc.formats.sealed.erofs_format import BLOCK
 from enclave_cc.formats.sealed.erofs_reader import MetadataError, MetadataReader
@@ -203,12 +204,18 @@ def serve_tree(device: Device, mountpoint: Path) -> FuseMount:
     try:
         # The overlay asks for an attribute of its own for every file, unless it learns that there are none.
         with_xattrs = TreeOperations(device).finds_xattrs()
-        return FuseMount(_KIND, lambda: TreeOperations(device, with_xattrs=with_xattrs), mountpoint)
+        mounted = FuseMount(_KIND, lambda: TreeOperations(device, with_xattrs=with_xattrs), mountpoint)
     except DeviceRefusedError as error:
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
     except MetadataError as error:
         # The number that the kernel gives for an image that it does not understand.
         raise OSError(errno.EINVAL, str(error)) from error
+    try:
+        read_ahead_in_mount(mountpoint, MAX_READ_BYTES)
+    except OSError:
+        mounted.close()
+        raise
+    return mounted
 
 
 def _attributes(inode: Inode) -> bytes:
