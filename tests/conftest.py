@@ -10,6 +10,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Where tests fork, gRPC would start threads in the child at once, which our own programs never have there.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
 # A loaded machine must not turn a property into a timing test; in CI the same commit gives the same result,
 # and new examples are looked for everywhere else.
 hypothesis.settings.register_profile(

@@ -24,6 +24,7 @@ from enclave_cc.core.secret import Secret
 from enclave_cc.enclave.rootfs.device.scratch_store import ScratchStore
 from enclave_cc.enclave.rootfs.fuse.block_file import BlockFileOperations
 from enclave_cc.enclave.rootfs.fuse.file import FileOperations
+from enclave_cc.enclave.rootfs.fuse.prefetch import ChunkPrefetcher
 from enclave_cc.enclave.rootfs.fuse.protocol import FuseError, Opcode
 from enclave_cc.enclave.rootfs.fuse.tree import TreeOperations
 from enclave_cc.formats.initdata import InitData, decode_annotation, encode_annotation
@@ -133,7 +134,8 @@ def answer_requests(data: bytes) -> None:
     body = memoryview(data[REQUEST.size :])
     device = PlainDevice(metadata()[0].ljust(4 << 16, b"\0"))
     store = ScratchStore(MemoryFile(1 << 16), 16, _NoRoom())
-    for operations in (TreeOperations(device), FileOperations(device), BlockFileOperations(store)):
+    file = FileOperations(device, ChunkPrefetcher())
+    for operations in (TreeOperations(device), file, BlockFileOperations(store)):
         out = memoryview(bytearray(OUT_BYTES))
         try:
             assert operations.answer(opcode, node, body, out) <= OUT_BYTES

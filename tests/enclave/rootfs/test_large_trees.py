@@ -60,6 +60,8 @@ def test_an_image_of_200_000_entries_is_sealed_and_mounted(tmp_path, seal, in_pr
 class EndlessDevice:
     """Metadata, and behind them bytes that say where they are: as many as are wanted, stored nowhere."""
 
+    opened_in_part = None
+
     def __init__(self, metadata: bytes, data_bytes: int):
         self.metadata = metadata
         self.size = len(metadata) + data_bytes

@@ -93,10 +93,12 @@ def readable_memory(pid):
     """Yield what the kernel shows of a process's memory, as a core dump would have it."""
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            start, _, end = line.split()[0].partition("-")
-            with contextlib.suppress(OSError, OverflowError):
-                memory.seek(int(start, 16))
-                yield memory.read(int(end, 16) - int(start, 16))
+            start, end = (int(address, 16) for address in line.split()[0].split("-"))
+            # Libraries of the tests reserve hundreds of gigabytes that they never touch.
+            if end - start < 1 << 30:
+                with contextlib.suppress(OSError, OverflowError):
+                    memory.seek(start)
+                    yield memory.read(end - start)
 
 
 @pytest.mark.parametrize("backend", PREFERENCE)
@@ -110,10 +112,10 @@ def test_the_key_of_the_manifest_is_nowhere_in_the_servers_memory(
         mine.open()
         key = bytes(mine.sealed.fdk.reveal())
         assert (mine.root / "small").read_bytes() == SMALL
-        memory = list(readable_memory(mine.process.pid))
+        found = [(SMALL[: len(key)] in part, key in part) for part in readable_memory(mine.process.pid)]
         # The search finds what is there: a word of what was served, and none of the key.
-        assert any(SMALL[: len(key)] in part for part in memory)
-        assert not [part for part in memory if key in part]
+        assert any(served for served, _ in found)
+        assert not any(of_key for _, of_key in found)
         mine.close()
 
     in_private_mounts(body)

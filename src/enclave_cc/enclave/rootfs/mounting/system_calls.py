@@ -14,10 +14,8 @@ import os
 import struct
 from contextlib import suppress
 from enum import IntFlag
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Final
 
 _UMOUNT_NOFOLLOW: Final = 8
 _MNT_DETACH: Final = 2
@@ -35,6 +33,7 @@ _FALLOC_PUNCH_HOLE: Final = 2
 _PR_SET_IO_FLUSHER: Final = 57
 _NEW_MOUNTS: Final = 0x20000
 _PRIVATE: Final = (1 << 14) | (1 << 18)
+_SLAVE: Final = (1 << 14) | (1 << 19)
 _LOCK_CURRENT: Final = 1
 _LOCK_FUTURE: Final = 2
 # Only what is in memory: an address space has much in it that is never touched.
@@ -132,9 +131,19 @@ def become_io_flusher() -> None:
 
 
 def leave_mount_namespace() -> None:
-    """Let this process hold no mount that is made in its namespace from now on; raise OSError."""
+    """
+    Let this process hold no mount that is made in its namespace from now on; raise OSError.
+
+    It must have one thread, because others would stay behind. Where that does not let new mounts follow,
+    what the host unmounts is unmounted here as well, so that nothing of it is kept busy.
+    """
+    if len(list(Path("/proc/self/task").iterdir())) > 1:
+        raise OSError(errno.EBUSY, "a process of several threads cannot leave its mount namespace")
+    mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    # Spaces in names are written otherwise: this is the field that proc(5) describes.
+    kind = _PRIVATE if any(b" shared:" in mount for mount in mounts) else _SLAVE
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_NEW_MOUNTS) != 0 or libc.mount(b"none", b"/", None, ctypes.c_ulong(_PRIVATE), None) != 0:
+    if libc.unshare(_NEW_MOUNTS) != 0 or libc.mount(b"none", b"/", None, ctypes.c_ulong(kind), None) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

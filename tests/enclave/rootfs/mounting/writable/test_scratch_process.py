@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from tests.enclave.rootfs.conftest import CLONE_NEWNS
 
 from enclave_cc.core.errors import UnavailableError
 from enclave_cc.enclave.hardening import end_with_parent
+from enclave_cc.enclave.rootfs.mounting.system_calls import leave_mount_namespace
 from enclave_cc.enclave.rootfs.mounting.writable import scratch_process, scratch_server
 from enclave_cc.enclave.rootfs.mounting.writable.scratch_process import ScratchProcess
 from enclave_cc.formats.rootfs_options import RootfsOptions, Writable
@@ -44,6 +48,23 @@ def children(pid: int | str = "self") -> list[int]:
     return [int(text) for text in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
 
 
+def run(*command):
+    subprocess.run(command, check=True)
+
+
+def enter_mounts(kind):
+    """Enter a mount namespace as the shim does before it starts boot (slave), or as others might."""
+    assert ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0
+    run("mount", f"--make-r{kind}", "/")
+
+
+def leave_and_wait(told, end):
+    leave_mount_namespace()
+    os.write(told, b"%d" % os.getpid())
+    os.read(end, 1)
+    os._exit(0)
+
+
 def test_it_holds_nothing_of_its_parents(tmp_path, sealed, in_private_mounts):
     def body():
         secret_file = os.open(sealed.directory / "manifest.sealed", os.O_RDONLY)
@@ -71,6 +92,47 @@ def test_it_holds_no_mount_of_the_container(tmp_path, sealed, in_private_mounts)
         links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()]  # noqa: PTH115
         assert not [link for link in links if link.startswith("/dev/loop")]
         mounted.close()
+
+    in_private_mounts(body)
+
+
+def test_one_with_several_threads_is_refused_because_they_would_hold_the_mounts(in_private_mounts):
+    def body():
+        wait = threading.Event()
+        threading.Thread(target=wait.wait, daemon=True).start()
+        with pytest.raises(OSError, match="several threads"):
+            leave_mount_namespace()
+
+    in_private_mounts(body)
+
+
+@pytest.mark.parametrize("kind", ["private", "shared", "slave"])
+def test_it_sees_no_new_mount_and_keeps_none_of_the_hosts_busy(tmp_path, in_private_mounts, kind):
+    old, new = tmp_path / "old", tmp_path / "new"
+
+    def body():
+        run("mount", "--make-rshared", "/")
+        for path in (old, new):
+            path.mkdir()
+        run("mount", "-t", "tmpfs", "host", str(old))
+        ready, told = os.pipe()
+        end, ended = os.pipe()
+        boot = os.fork()
+        if boot == 0:
+            os.close(ended)
+            enter_mounts(kind)
+            if os.fork() == 0:
+                leave_and_wait(told, end)
+            os.read(end, 1)
+            os._exit(0)
+        pid = int(os.read(ready, 32))
+        run("nsenter", "-t", str(boot), "-m", "mount", "-t", "tmpfs", "boot", str(new))
+        run("umount", str(old))
+        seen = Path(f"/proc/{pid}/mountinfo").read_text()
+        assert str(new) not in seen
+        assert (str(old) in seen) == (kind != "slave")
+        os.close(ended)
+        os.waitpid(boot, 0)
 
     in_private_mounts(body)
 
