@@ -27,6 +27,8 @@ DATA = bytes(range(256)) * 300
 class PlainDevice:
     """Bytes in memory; refuses everything on request."""
 
+    opened_in_part = None
+
     def __init__(self, data: bytes):
         self.bytes = data
         self.size = len(data)
