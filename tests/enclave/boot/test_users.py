@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -74,6 +76,24 @@ def test_a_fifo_does_not_block(rootfs):
     os.mkfifo(rootfs / "etc/passwd")
     with pytest.raises(InvalidInputError):
         resolve_user(rootfs, "app")
+
+
+def test_what_is_no_plain_file_is_not_even_opened(rootfs):
+    # A device of the host's may act when it is opened; a pipe's writer notices, so it stands for one.
+    (rootfs / "etc/passwd").unlink()
+    os.mkfifo(rootfs / "etc/passwd")
+    writer = threading.Thread(
+        target=lambda: os.close(os.open(rootfs / "etc/passwd", os.O_WRONLY)), daemon=True
+    )
+    writer.start()
+    time.sleep(0.1)
+    with pytest.raises(InvalidInputError):
+        resolve_user(rootfs, "app")
+    writer.join(0.2)
+    noticed = not writer.is_alive()
+    os.close(os.open(rootfs / "etc/passwd", os.O_RDONLY | os.O_NONBLOCK))
+    writer.join()
+    assert not noticed
 
 
 def test_an_endless_file_is_refused(rootfs):

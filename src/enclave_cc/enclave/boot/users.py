@@ -2,12 +2,14 @@
 The image's user, looked up in the image's own files.
 
 ``etc/passwd`` and ``etc/group`` are read below the mounted root without following a symbolic link, since
-a link would be resolved by the host's root. Sizes are bounded; lines that make no sense are skipped, as
+a link would be resolved by the host's root. Nothing but a plain file is ever opened: a device of the host's
+may do something when it is. Sizes are bounded; lines that make no sense are skipped, as
 libc does.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Final
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES: Final = 1 << 20
 _MAX_ID: Final = (1 << 32) - 2
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Names a file without opening it.
+_NAME: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_CLOEXEC
 _PASSWD_FIELDS: Final = 4
 _GROUP_FIELDS: Final = 4
 
@@ -100,10 +104,11 @@ def _read_below(rootfs: Path, name: str) -> bytes:
     """Read a plain file of the image's ``etc``; anything else reads as empty."""
     opened: list[int] = []
     try:
-        for path, flags in ((os.fspath(rootfs), _DIRECTORY), ("etc", _DIRECTORY), (name, _FILE)):
+        for path, flags in ((os.fspath(rootfs), _DIRECTORY), ("etc", _DIRECTORY), (name, _NAME)):
             opened.append(os.open(path, flags, dir_fd=opened[-1] if opened else None))
-        if not stat.S_ISREG(os.fstat(opened[-1]).st_mode):
+        if not _is_plain(opened[-1]):
             return b""
+        opened.append(os.open(f"/proc/self/fd/{opened[-1]}", _FILE))
         return _read_all(opened[-1])
     except (FileNotFoundError, NotADirectoryError):
         return b""
@@ -117,6 +122,14 @@ def _read_below(rootfs: Path, name: str) -> bytes:
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def _is_plain(descriptor: int) -> bool:
+    """Tell whether what is named is a plain file; raise OSError for a symbolic link."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return stat.S_ISREG(mode)
 
 
 def _read_all(descriptor: int) -> bytes:
