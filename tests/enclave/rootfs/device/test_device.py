@@ -131,6 +131,19 @@ def test_a_changed_bit_poisons_once_and_for_all(tmp_path, blobs, opened):
     assert (finding.rule, finding.outcome) == ("rootfs.chunk", Outcome.FAILED)
 
 
+def test_the_owner_is_told_even_if_there_are_no_more_threads(tmp_path, blobs, opened, monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    alarm = Alarm()
+    device = opened(alarm)
+    damage(tmp_path / blobs.blobs[1].name, 3 * STRIDE_BYTES + 7)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(DeviceRefusedError):
+        read(device, 4 * CHUNK_BYTES, 10)
+    assert len(alarm.findings) == 1
+
+
 def test_a_file_that_shrinks_later_poisons(tmp_path, blobs, opened):
     alarm = Alarm()
     device = opened(alarm)

@@ -144,7 +144,12 @@ class VirtualDevice:
             self.findings = (finding,)
             self._cache.clear()
         # Not from this thread: the reader waits for its answer, and so may whoever is told.
-        threading.Thread(target=self._on_poison, args=(finding,), name="poisoned", daemon=True).start()
+        thread = threading.Thread(target=self._on_poison, args=(finding,), name="poisoned", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The host can see to it that there are no more threads; the owner must hear of it all the same.
+            self._on_poison(finding)
 
     def close(self) -> None:
         """Close the blobs and forget their keys; no reader may be at work."""
