@@ -66,6 +66,18 @@ def test_a_container_waits_for_earlier_ones_only():
     assert len(other.blob.key) == 0
 
 
+def test_a_slow_container_holds_up_nobody_for_long():
+    store = LayerStore(patience_s=0.05)
+    store.share(Path("slow")).claim(LAYER, 0)
+    claim = store.share(Path("other")).claim(LAYER, 0)
+    taken = ["nothing yet"]
+    thread = threading.Thread(target=lambda: taken.append(claim.adopt(linked)), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert taken[-1] is None
+    assert not claim.ours
+
+
 def test_within_an_image_lower_places_are_waited_for():
     store = LayerStore()
     share = store.share(Path("one"))

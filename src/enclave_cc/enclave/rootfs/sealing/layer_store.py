@@ -7,16 +7,18 @@ its key, and a layer is found only under everything that its opening was checked
 the last image that has them, keys with the last that could need them: docs/adr/0012.
 
 Whoever opens a layer lets others wait for it, which must not end in a circle. So there is an order: a
-container waits for those only that began before it, and within an image for lower places only.
+container waits for those only that began before it, and within an image for lower places only. Nor does it
+wait for long: another container's registry may be slow, even on purpose.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enclave_cc.core.errors import RefusedError
 from enclave_cc.core.secret import Secret
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
     # Gives a blob of so many chunks a second name, and returns that.
     Link = Callable[[Path, int], str]
+
+
+# Most layers take less; after that it costs less to open one twice than to run out of time with its opener.
+PATIENCE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,8 @@ class _Record:
 class LayerStore:
     """The layers of one pod; safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
+        self.patience_s = patience_s
         self._numbers = itertools.count()
         self._shares: dict[Path, LayerShare] = {}
         self.records: dict[LayerIdentity, _Record] = {}
@@ -138,6 +145,7 @@ class Claim:
         Raise ``GivenUpError`` when this image was given up meanwhile.
         """
         store = self.share.store
+        give_up = time.monotonic() + store.patience_s
         with store.changed:
             while True:
                 if self.share.ended:
@@ -150,9 +158,7 @@ class Claim:
                     stored = self._linked(record, record.stored, link)
                     if stored is not None:
                         return stored
-                elif record.filler._rank < self._rank:  # noqa: SLF001 - of the same class
-                    store.changed.wait()
-                else:
+                elif not self._waits_for(record.filler, give_up):
                     return None
 
     def publish(self, stored: StoredLayer) -> None:
@@ -174,6 +180,17 @@ class Claim:
             record = self.share.store.records.get(self._identity)
             if record is not None and record.stored is not None:
                 self._forget(record.stored)
+
+    def _waits_for(self, filler: Claim, give_up: float) -> bool:
+        """Wait for some news of an earlier one; return False for a later one, or when it took too long."""
+        if filler._rank >= self._rank:
+            return False
+        # What delays a lower place of the same image delays this image anyway.
+        left = None if filler.share is self.share else give_up - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        self.share.store.changed.wait(left)
+        return True
 
     def _linked(self, record: _Record, stored: StoredLayer, link: Link) -> StoredLayer | None:
         """Link the layer from the first place where it still is; forget it if there is none."""
