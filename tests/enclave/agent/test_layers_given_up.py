@@ -7,14 +7,17 @@ import itertools
 import random
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.enclave.agent.test_layers import World
 
-from enclave_cc.core.errors import EnclaveCcError, UnavailableError
+from enclave_cc.core.digest import Digest
+from enclave_cc.core.errors import EnclaveCcError, RefusedError, UnavailableError
 from enclave_cc.enclave.agent.course import Cancellation
 from enclave_cc.enclave.rootfs.sealing import blob as sealed_blob
+from enclave_cc.enclave.rootfs.sealing.writer import SealedImageWriter
 from enclave_cc.formats.owner.limits import Limits
 from enclave_cc.tenant.building.layers import LayerBuilder
 from enclave_cc.transport.patience.deadline import Patience
@@ -82,6 +85,24 @@ def test_a_failure_at_any_piece_leaves_nothing(tmp_path, spool_bytes):
             world.seal(limits=Limits(spool_bytes=spool_bytes))
         assert caught.value.summary == "this one"
         assert _gone(world, before), at
+
+
+def test_the_reason_is_heard_even_if_it_comes_last(tmp_path, monkeypatch):
+    abort, count = SealedImageWriter.abort, itertools.count()
+
+    def abort_and_dawdle(writer):
+        abort(writer)
+        if next(count) == 0:
+            # The others learn meanwhile that the image is given up, and the waiting one looks at the clock.
+            time.sleep(0.6)
+
+    monkeypatch.setattr(SealedImageWriter, "abort", abort_and_dawdle)
+    world = SlowWorld(tmp_path, at=-1, happens=None)
+    world.layers[0] = replace(world.layers[0], diff_id=Digest.of(b"another"))
+    cancellation = Cancellation()
+    world.interrupted.set = cancellation.cancel
+    with pytest.raises(RefusedError):
+        world.seal(patience=Patience(cancelled=cancellation))
 
 
 def test_a_disk_that_is_full_at_any_write_leaves_nothing(tmp_path, monkeypatch):

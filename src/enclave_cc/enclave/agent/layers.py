@@ -217,11 +217,12 @@ class _Team:
     def _fail(self, error: BaseException) -> None:
         """Keep the first failure and end everybody; what that makes the others raise is no news."""
         with self._failing:
-            first = self._failure is None
-            # A thread that was told to give up may be quicker than the one that knows why.
-            if first or isinstance(self._failure, GivenUpError):
+            known = self._failure is not None and not isinstance(self._failure, GivenUpError)
+            if not known:
                 self._failure = error
-        if not first:
+        # A thread that was told to give up may be quicker than the one that knows why. Ended by the former,
+        # the others would have reasons of their own before the latter has told its.
+        if known or isinstance(error, GivenUpError):
             return
         self._budget.spool.close()
         self._share.end()
