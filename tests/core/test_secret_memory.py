@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.children import status_of
 from tests.core.memory_scan import patient
 
 from enclave_cc.core.secret import Secret
@@ -30,19 +31,6 @@ def memory(request):
 
 def address_of(view) -> int:
     return ctypes.addressof((ctypes.c_ubyte * len(view)).from_buffer(view))
-
-
-def in_child(function) -> bool:
-    """Run a function in a fork; tell whether it succeeded."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            function()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_memory_is_zeroed_when_it_is_given_back_and_used_again(memory):
@@ -95,7 +83,7 @@ def test_a_child_has_its_own_copy_at_the_same_place(memory):
         for _ in range(1000):
             memory.take(32)[:] = b"c" * 32
 
-    assert in_child(child)
+    assert status_of(child) == 0
     assert bytes(view) == b"p" * 32
     assert bytes(large[:5]) == b"large"
 
@@ -143,7 +131,7 @@ def test_keys_are_left_out_of_core_dumps_and_of_swap(memory):
 
 def test_the_childs_keys_are_left_out_of_core_dumps_too(memory):
     view = memory.take(32)
-    assert in_child(lambda: flags_of(address_of(view)) >= {"dd"} or os.abort())
+    assert status_of(lambda: flags_of(address_of(view)) >= {"dd"} or os.abort()) == 0
 
 
 def test_threads_never_get_the_same_memory(memory):

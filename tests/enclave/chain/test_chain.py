@@ -280,11 +280,6 @@ def test_a_boot_program_that_was_killed_takes_its_server_along(pod, boot_of):
         Path(f"/proc/{init}/root/large").read_bytes()
     subprocess.run([*boot.runc, "delete", "--force", "c-boot"], check=True, timeout=30)
     assert boot.output_ends()
-    assert not [name for name in _backing_files() if str(boot.directory) in name]
-
-
-def _backing_files():
-    return [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
 
 
 def test_a_start_that_the_owner_did_not_allow_is_refused_before_any_layer(pod):

@@ -117,6 +117,15 @@ def test_containerds_delete_after_a_sweep_finds_nothing_to_do(running, eventuall
 
 
 @pytest.mark.root
+def test_a_delete_in_another_namespace_leaves_a_living_pod_of_the_same_name_alone(running, tmp_path):
+    node = running.node
+    done = node.run("delete", node.sandbox_id, "-namespace", "other", "-bundle", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert all(map(alive, running.pids()))
+    assert running.shim.call("State", id="app1")["pid"] == running.workload
+
+
+@pytest.mark.root
 def test_a_container_whose_agent_was_killed_leaves_no_sealed_image(running, eventually):
     os.kill(running.agent, signal.SIGKILL)
     eventually(lambda: "agent-ended" in running.node.shim_log())

@@ -87,5 +87,6 @@ def held_keys(admin: Path, copy: Path | None) -> Iterator[HeldKeys]:
     try:
         yield keys
     except BaseException:
+        # Whatever it was, the broker must not keep keys of an image that is not there.
         keys.abandon(copy)
         raise

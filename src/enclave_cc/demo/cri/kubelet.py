@@ -93,6 +93,7 @@ class Kubelet:
             pod = self.create(plan, sandbox_id, config)
             self.start(pod)
         except BaseException:
+            # Half a pod must not outlive an interruption.
             self.remove_sandbox(sandbox_id)
             raise
         return pod

@@ -76,6 +76,7 @@ class Scene:
         try:
             self.start()
         except BaseException:
+            # Half a scene must not outlive an interruption.
             self.stop()
             raise
         return self

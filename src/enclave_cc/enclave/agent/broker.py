@@ -76,6 +76,7 @@ class AttestedSession:
         try:
             self._attest()
         except BaseException:
+            # No connection outlives an attestation that failed in any way.
             connection.close()
             raise
 

@@ -50,6 +50,7 @@ class AgentLink:
             answer = _call(client, "Prove", handshake.prove(answer))
             return cls(client, handshake, handshake.open(answer))
         except BaseException:
+            # No connection outlives a handshake that failed in any way.
             client.close()
             raise
 

@@ -122,6 +122,7 @@ def build_bundle(kind: Kind | str, output: Path, *, boot_bundle: Path | None = N
         base = measure_bundle(work).base
         _replace(work, output)
     except BaseException:
+        # Half a bundle must not outlive an interruption.
         remove_bundle(work)
         raise
     return BuiltBundle(output, base, files, size_bytes)

@@ -61,6 +61,7 @@ class SnapshotStore:
                 yield
                 self._database.execute("COMMIT")
             except BaseException:
+                # A transaction ends with its block, whatever ended that.
                 # SQLite has ended the transaction by itself where the disk is full or fails.
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")

@@ -9,12 +9,10 @@ lives is known by its lock and left alone.
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.node.shim.pod import PodDirectory
-from enclave_cc.node.shim.pod_lock import hold_dead
-from enclave_cc.node.shim.remains import remove_pod
+from enclave_cc.node.shim.remains import remove_if_dead
 from enclave_cc.node.shim.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,19 +30,15 @@ def sweep(config: NodeConfig) -> None:
         # No pod was ever made here.
         return
     for name in names:
-        _remove_if_dead(settings, PodDirectory(settings, name))
+        _remove(settings, PodDirectory(settings, name))
 
 
-def _remove_if_dead(settings: Settings, pod: PodDirectory) -> None:
-    lock = hold_dead(pod.root)
-    if lock is None:
-        return
+def _remove(settings: Settings, pod: PodDirectory) -> None:
+    fields = {"pod": pod.sandbox_id}
     try:
-        gone = remove_pod(settings, pod)
+        gone = remove_if_dead(settings, pod)
     except OSError as error:
-        _LOG.warning("dead-pod-left", extra={"fields": {"pod": pod.sandbox_id, "error": error}})
-    else:
-        event = "dead-pod-removed" if gone else "dead-pod-left"
-        _LOG.info(event, extra={"fields": {"pod": pod.sandbox_id}})
-    finally:
-        os.close(lock)
+        _LOG.warning("dead-pod-left", extra={"fields": {**fields, "error": error}})
+        return
+    if gone is not None:
+        _LOG.info("dead-pod-removed" if gone else "dead-pod-left", extra={"fields": fields})

@@ -6,7 +6,7 @@ by itself; runc's containers, the pod's agent, mounts and directories do not.
 """
 
 # pathlib would take longer to import than the shim takes to start.
-# ruff: noqa: PTH109, PTH112, PTH123
+# ruff: noqa: PTH109, PTH123
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from enclave_cc.node.shim import boot_record
 from enclave_cc.node.shim.directories import remove_tree
 from enclave_cc.node.shim.json_text import InvalidJson, loads
 from enclave_cc.node.shim.pod import SANDBOX_ID, PodDirectory
-from enclave_cc.node.shim.remains import delete_container, remove_pod, remove_traces
+from enclave_cc.node.shim.remains import delete_container, remove_if_dead, remove_traces
 from enclave_cc.node.shim.runc import RuncFailed, read_pid
 from enclave_cc.node.shim.settings import Settings
 from enclave_cc.node.shim.task_messages import DELETE_RESPONSE, timestamp
@@ -43,9 +43,8 @@ def delete(arguments: Arguments, config_path: str) -> int:
     if work:
         boot_record.end([f"{work}/{boot_record.NAME}"])
     delete_container(settings, settings.containers_root(namespace), container_id)
-    pod = PodDirectory(settings, container_id)
-    if os.path.isdir(pod.root):
-        remove_pod(settings, pod)
+    # Another namespace may have a sandbox of this name, which lives.
+    remove_if_dead(settings, PodDirectory(settings, container_id))
     if work:
         remove_tree(work)
     remove_traces(bundle)

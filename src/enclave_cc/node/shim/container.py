@@ -112,6 +112,7 @@ class Container:
         try:
             write_private(self._process_file(exec_id), await self.authorize_exec(asked))
         except Exception:
+            # Whatever it was, the caller hears of it, and the name is free again.
             del self.execs[exec_id]
             raise
         self._publish(TASK_EXEC_ADDED, exec_id=exec_id)

@@ -82,6 +82,7 @@ class EnclaveContainer(Container):
             if self._doomed:
                 self._kill()
         except Exception:
+            # Whatever it was, the caller hears of it, and nothing stays.
             await self._undo()
             raise
 

@@ -60,6 +60,7 @@ class Process:
         try:
             await runc.run(*arguments, descriptors=self.streams.open(child))
         except Exception:
+            # Whatever it was, the caller hears of it, and no pipe stays open.
             self.streams.close()
             raise
         finally:

@@ -16,6 +16,7 @@ from enclave_cc.node.shim import boot_record
 from enclave_cc.node.shim.address import remove_dead
 from enclave_cc.node.shim.linux import detach
 from enclave_cc.node.shim.mounts import detach_below
+from enclave_cc.node.shim.pod_lock import hold_dead
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,23 +30,15 @@ _MAX_MOUNTS: Final = 8
 _MAX_ADDRESS_BYTES: Final = 4096
 
 
-def remove_pod(settings: Settings, pod: PodDirectory) -> bool:
-    """Remove all of a pod whose shim is dead; tell whether nothing is left."""
-    namespace, bundle = pod.owner()
-    works = pod.works()
-    # Their leash is cut: most have ended, and took their containers with them.
-    boot_record.end([f"{work}/{boot_record.NAME}" for work in works.values()])
-    gone = [delete_container(settings, settings.agents_root(namespace), f"{pod.sandbox_id}-agent")]
-    gone += [
-        delete_container(settings, settings.containers_root(namespace), container_id)
-        for container_id in (*works, pod.sandbox_id)
-    ]
-    if bundle:
-        remove_traces(bundle)
-    detach_below(pod.root)
-    if all(gone):
-        pod.remove()
-    return not os.path.isdir(pod.root)
+def remove_if_dead(settings: Settings, pod: PodDirectory) -> bool | None:
+    """Remove a pod that no shim holds; tell whether nothing is left, None where a shim lives or no pod is."""
+    lock = hold_dead(pod.root)
+    if lock is None:
+        return None
+    try:
+        return _remove(settings, pod)
+    finally:
+        os.close(lock)
 
 
 def remove_traces(bundle: str) -> None:
@@ -68,6 +61,24 @@ def delete_container(settings: Settings, root: str, container_id: str) -> bool:
     command = [settings.runc, "--root", root, "delete", "--force", container_id]
     os.waitpid(os.posix_spawn(settings.runc, command, os.environ, file_actions=quiet), 0)
     return not os.path.isdir(state)
+
+
+def _remove(settings: Settings, pod: PodDirectory) -> bool:
+    namespace, bundle = pod.owner()
+    works = pod.works()
+    # Their leash is cut: most have ended, and took their containers with them.
+    boot_record.end([f"{work}/{boot_record.NAME}" for work in works.values()])
+    gone = [delete_container(settings, settings.agents_root(namespace), f"{pod.sandbox_id}-agent")]
+    gone += [
+        delete_container(settings, settings.containers_root(namespace), container_id)
+        for container_id in (*works, pod.sandbox_id)
+    ]
+    if bundle:
+        remove_traces(bundle)
+    detach_below(pod.root)
+    if all(gone):
+        pod.remove()
+    return not os.path.isdir(pod.root)
 
 
 def _unmount(rootfs: str) -> None:

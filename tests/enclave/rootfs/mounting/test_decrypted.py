@@ -154,7 +154,10 @@ def test_a_host_without_room_is_an_error_and_no_signal(tmp_path, image_of, in_pr
     in_private_mounts(body)
 
 
-def test_memory_that_could_be_swapped_is_locked(tmp_path, image_of, in_private_mounts, monkeypatch):
+@pytest.mark.parametrize("backend", [Backend.EROFS_FILE, Backend.FUSE_TREE])
+def test_memory_that_could_be_swapped_is_locked_before_anything_is_in_it(
+    tmp_path, image_of, in_private_mounts, monkeypatch, backend
+):
     sealed = image_of(a=os.urandom(1 << 20))
     real = decrypted.mount
 
@@ -167,10 +170,19 @@ def test_memory_that_could_be_swapped_is_locked(tmp_path, image_of, in_private_m
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmLck"))
 
+    before = []
+    real_open = decrypted._open_parts
+
+    def open_parts(device, plaintext, starts):
+        before.append(locked_kib())
+        real_open(device, plaintext, starts)
+
     monkeypatch.setattr(decrypted, "mount", without_noswap)
+    monkeypatch.setattr(decrypted, "_open_parts", open_parts)
 
     def body():
-        mounted = sealed.open(tmp_path / "m", options=OPTIONS, selector=BackendSelector([Backend.FUSE_TREE]))
+        mounted = sealed.open(tmp_path / "m", options=OPTIONS, selector=BackendSelector([backend]))
+        assert min(before) >= 1024
         assert locked_kib() >= 1024
         assert len((mounted.mountpoint / "a").read_bytes()) == 1 << 20
         mounted.close()

@@ -165,6 +165,7 @@ class FuseServing:
         try:
             self._sessions = [operations() for _ in range(kind.threads)]
         except BaseException:
+            # The descriptor is ours from the beginning, whatever fails.
             os.close(fd)
             raise
 

@@ -66,17 +66,17 @@ def mount_decrypted(
     make_directory(memory, cleanup)
     has_noswap = _mount_memory(memory, device.size, cleanup)
     image = memory / "image"
-    plaintext = _decrypt(device, image)
+    plaintext = _decrypt(device, image, locked=not has_noswap)
     cleanup.callback(_release, plaintext)
     device.close()
     is_mounted = with_erofs and _mount_erofs(image, target, cleanup)
     # The loop device, or we, have it open; the name would only lead others to it.
     image.unlink()
     if is_mounted:
-        _release(plaintext)
+        if has_noswap:
+            # What is locked stays so only as long as it is mapped.
+            _release(plaintext)
         return DecryptedBackend.EROFS_MEMORY
-    if not has_noswap:
-        _lock(plaintext)
     view = memoryview(plaintext)
     cleanup.callback(view.release)
     cleanup.callback(serve_tree(PlainDevice(view, device.check), target).close)
@@ -131,8 +131,8 @@ def _mount_memory(target: Path, size: int, cleanup: ExitStack) -> bool:
     return True
 
 
-def _decrypt(device: VirtualDevice, image: Path) -> mmap.mmap:
-    """Open all chunks into a new file; raise OSError at the first that is refused."""
+def _decrypt(device: VirtualDevice, image: Path, *, locked: bool) -> mmap.mmap:
+    """Open all chunks into a new file, in memory that is locked first; raise OSError if one is refused."""
     fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         # What there is no room for shows here, and not as a signal while it is written to.
@@ -140,6 +140,8 @@ def _decrypt(device: VirtualDevice, image: Path) -> mmap.mmap:
         plaintext = mmap.mmap(fd, device.size)
     finally:
         os.close(fd)
+    if locked:
+        _lock(plaintext)
     steps = range(0, device.size, _STEP_BYTES)
     with ThreadPoolExecutor(_THREADS) as pool:
         parts = [steps[number::_THREADS] for number in range(_THREADS)]

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.children import status_of
 from tests.enclave.rootfs.memory_cgroup import memory_cgroup
 
 from enclave_cc.enclave.rootfs.mounting.writable import memory
@@ -35,19 +36,6 @@ def write_until_refused(path: Path) -> tuple[int, int | None]:
         except OSError as error:
             return written, error.errno
     return written, None
-
-
-def in_a_child(function) -> int:
-    """Run a function in a child; return the child's status as ``waitpid`` gives it."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            function()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitpid(child, 0)[1]
 
 
 def test_size_and_number_of_files_are_bounded(tmp_path, in_private_mounts):
@@ -166,7 +154,7 @@ def test_what_is_written_is_charged_to_the_cgroup_of_who_writes(tmp_path, seal, 
                 cgroup.enter()
                 (mounted.mountpoint / "data").write_bytes(os.urandom(24 * MIB))
 
-            assert in_a_child(workload) == 0
+            assert status_of(workload) == 0
             assert 24 * MIB <= cgroup.usage < 40 * MIB
             mounted.close()
             assert cgroup.usage < 4 * MIB
@@ -186,7 +174,7 @@ def test_the_limit_of_the_cgroup_holds_before_the_size(tmp_path, seal, archive, 
                 cgroup.enter()
                 write_until_refused(mounted.mountpoint / "data")
 
-            assert os.WTERMSIG(in_a_child(workload)) == signal.SIGKILL
+            assert status_of(workload) == -signal.SIGKILL
             assert (mounted.mountpoint / "a").read_bytes() == b"1"
             mounted.close()
 

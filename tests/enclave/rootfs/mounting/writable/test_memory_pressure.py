@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.children import start
 from tests.enclave.rootfs.memory_cgroup import memory_cgroup
 from tests.enclave.rootfs.mounting.writable.stress import Stress
 
@@ -38,18 +39,6 @@ def may_flush() -> bool:
 
 def limit_s() -> float:
     return 60 + TOTAL_MIB
-
-
-def start(function) -> int:
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            function()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
 
 
 def assert_ends_well(pid: int, work: Path) -> None:
