@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +19,10 @@ def start(function: Callable[[], object]) -> int:
         try:
             function()
             status = 0
+        except BaseException:  # noqa: BLE001 - whatever it was, the test shows it and fails by the status
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(status)
     return child
 

@@ -13,6 +13,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from enclave_cc.enclave.rootfs.mounting.system_calls import MountFlag, attach_loop, mount, unmount
+from enclave_cc.enclave.rootfs.mounting.writable.dirty_pages import bound_dirty_pages
 from enclave_cc.enclave.rootfs.mounting.writable.ext4 import MOUNT_OPTIONS, make_ext4, scratch_unavailable
 from enclave_cc.enclave.rootfs.mounting.writable.scratch_process import ScratchProcess
 
@@ -59,6 +60,7 @@ def mount_scratch(
         device, fd = attach_loop(image, writable=True)
         try:
             make_ext4(device)
+            bound_dirty_pages(os.fstat(fd).st_rdev, cleanup)
             mount(device, target, "ext4", MountFlag.NONE, MOUNT_OPTIONS)
         finally:
             os.close(fd)
